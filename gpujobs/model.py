@@ -1,0 +1,382 @@
+"""The nouns: frozen data that every other part speaks in.
+
+Sizes are bytes, durations seconds, wall-clock times seconds since the epoch, powers watts, loads percent. A field
+that could not be read is ``None``, never 0; why it could not stands in the ``errors`` of its owner. Devices are known
+by UUID and processes by :class:`ProcessId`; an index or a bare pid is for people only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+UNKNOWN_USER = "?"
+
+
+class ProcessId(NamedTuple):
+    """A process for good: a pid is used again, a pid with its start time is not."""
+
+    pid: int
+    start: int  # clock ticks since boot, field 22 of /proc/PID/stat: no step of the wall clock moves it
+
+
+# ---- what the machine shows -------------------------------------------------------------------------------------
+
+
+class DriverState(StrEnum):
+    """How the driver as a whole answered."""
+
+    OK = "ok"
+    NO_LIBRARY = "library missing"
+    NOT_LOADED = "driver not loaded"
+    MISMATCH = "driver upgraded, reboot needed"
+    SILENT = "driver does not answer"
+    FAILED = "driver error"
+
+
+class Health(StrEnum):
+    """What a device slot is good for."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # usable, but some readings are missing
+    UNUSABLE = "unusable"  # nothing may be placed here
+
+
+class ComputeMode(StrEnum):
+    """NVML's compute modes."""
+
+    DEFAULT = "default"
+    PROHIBITED = "prohibited"
+    EXCLUSIVE = "exclusive process"
+
+
+class Link(IntEnum):
+    """How close two devices are; smaller is closer. The PCIe steps have NVML's numbers."""
+
+    NVLINK = -10
+    INTERNAL = 0  # two devices of one board
+    SINGLE = 10  # one PCIe switch (PIX)
+    MULTIPLE = 20  # several PCIe switches (PXB)
+    HOSTBRIDGE = 30  # through the host bridge (PHB)
+    NODE = 40  # within a NUMA node
+    SYSTEM = 50  # across sockets
+
+
+class ProcessKind(StrEnum):
+    """Which of the driver's lists a process stands in."""
+
+    COMPUTE = "C"
+    GRAPHICS = "G"
+    MPS = "M"
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A process as /proc shows it."""
+
+    id: ProcessId
+    uid: int
+    user: str
+    session: int
+    command: str  # the whole command line, or the bracketed name where there is none
+    state: str  # /proc's letter: R, S, D, T, Z …
+    elapsed: float | None = None
+    cpu_seconds: float | None = None
+    cpu_percent: float | None = None  # of one CPU
+    rss: int | None = None
+    lineage: tuple[ProcessId, ...] = ()  # parent first, up to but without init
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process in a device's lists; ``host`` is None where its pid cannot be seen from here."""
+
+    pid: int
+    kinds: frozenset[ProcessKind]
+    memory: int | None = None
+    host: HostProcess | None = None
+
+    @property
+    def computes(self) -> bool:
+        """Whether it runs kernels, so that an exclusive job must not be put beside it."""
+        return bool(self.kinds & {ProcessKind.COMPUTE, ProcessKind.MPS})
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One slot the driver counts, readable or not."""
+
+    index: int
+    uuid: str | None = None
+    name: str | None = None
+    health: Health = Health.OK
+    reason: str | None = None  # why it is not OK
+    memory_total: int | None = None
+    memory_used: int | None = None  # without what the driver reserves
+    memory_free: int | None = None
+    memory_reserved: int | None = None
+    utilisation: int | None = None
+    memory_utilisation: int | None = None
+    temperature: int | None = None
+    fan: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
+    energy: float | None = None  # joules since the driver was loaded
+    performance_state: int | None = None
+    persistence: bool | None = None
+    display: bool | None = None
+    ecc_errors: int | None = None  # uncorrected since the last reset
+    compute_mode: ComputeMode | None = None
+    mig: bool | None = None
+    bus_id: str | None = None
+    minor: int | None = None
+    cpus: frozenset[int] | None = None  # CPUs near it
+    numa_node: int | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)  # field name -> why it is None
+
+    @property
+    def unaccounted(self) -> int | None:
+        """Memory in use that no listed process explains; None when any part of the sum is unknown."""
+        if self.memory_used is None or self.processes is None:
+            return None
+        if any(process.memory is None for process in self.processes):
+            return None
+        listed = sum(process.memory or 0 for process in self.processes)
+        return max(0, self.memory_used - listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All devices at one moment."""
+
+    taken_at: float
+    devices: tuple[Device, ...] = ()
+    links: Mapping[frozenset[str], Link] = field(default_factory=dict)  # pair of UUIDs -> how close
+    driver: DriverState = DriverState.OK
+    driver_message: str | None = None
+    driver_version: str | None = None
+    cuda_version: str | None = None
+
+    def device(self, uuid: str) -> Device | None:
+        """The device of that UUID, if it is in the machine."""
+        return next((device for device in self.devices if device.uuid == uuid), None)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTopology:
+    """The CPUs we may use, as whole physical cores."""
+
+    cores: tuple[frozenset[int], ...]  # hardware threads of each core, in the kernel's order
+    nodes: Mapping[int, frozenset[int]]  # NUMA node -> its CPUs
+    total: int  # hardware threads of the machine, ours or not
+    scripted: bool = False  # CPUs of a scripted machine may not exist here
+
+    @property
+    def cpus(self) -> frozenset[int]:
+        """Every hardware thread we may use."""
+        return frozenset().union(*self.cores)
+
+
+# ---- what people want and hold ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run needs before it can start. Its name is all the board ever learns of what it does."""
+
+    name: str
+    gpus: int = 0
+    devices: tuple[str, ...] = ()  # the UUIDs it must have; empty: any
+    gpu_memory: int | None = None  # on each device
+    share: bool = False
+    threads: int = 1
+    visible: tuple[str, ...] | None = None  # the UUIDs it may be given; None: all
+    cpus: frozenset[int] | None = None  # the CPUs it may be given; None: all
+    time_limit: float | None = None
+    expect: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A place in the queue, kept by a living process."""
+
+    id: str
+    number: int  # order of arrival; a counter, so that a step of the clock changes nothing
+    uid: int
+    user: str
+    since: float
+    request: Request
+    holder: ProcessId
+    stopped: bool = False  # its waiter is suspended and cannot take its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Devices and CPUs that are held."""
+
+    id: str
+    uid: int
+    user: str
+    since: float
+    name: str
+    devices: tuple[str, ...]
+    cpus: frozenset[int]
+    holder: ProcessId  # who supervises; its descendants belong to the lease
+    share: bool = False
+    gpu_memory: int | None = None
+    run: str | None = None  # key of the run
+    run_number: int | None = None  # what its owner calls it
+    session: int | None = None  # session of the job, once it runs
+    ends: float | None = None  # estimate
+
+    def owns(self, process: HostProcess) -> bool:
+        """Whether a process is part of this lease: by ancestor, or by session where the supervisor is gone."""
+        if process.uid != self.uid and process.uid != 0 and self.uid != 0:
+            return False
+        if process.id == self.holder or self.holder in process.lineage:
+            return True
+        return self.session is not None and process.session == self.session
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a request was given; ``devices`` are UUIDs in index order."""
+
+    devices: tuple[str, ...]
+    cpus: frozenset[int]
+
+
+class Hindrance(StrEnum):
+    """The kinds of things that stand in a request's way."""
+
+    LEASE = "lease"
+    STRANGER = "stranger"
+    UNSEEN = "unseen process"
+    UNACCOUNTED = "unaccounted memory"
+    MEMORY = "memory"
+    UNKNOWN_MEMORY = "unknown memory"
+    UNUSABLE = "unusable"
+    PROHIBITED = "prohibited"
+    MASKED = "masked"
+    QUEUE = "queue"
+    STOPPED = "suspended waiter"
+    CORES = "cores"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One thing in the way: which device, who, what, how much memory, since when."""
+
+    kind: Hindrance
+    device: int | None = None  # index
+    user: str | None = None
+    what: str | None = None  # a command, a run, a reason
+    memory: int | None = None
+    since: float | None = None
+    pid: int | None = None
+    run_number: int | None = None
+    holder: ProcessId | None = None  # of the lease in the way
+    ends: float | None = None  # estimate, of the lease in the way
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request cannot be granted now, or ever."""
+
+    obstacles: tuple[Obstacle, ...]
+    wanted: str  # "2 GPUs", "4 threads"
+    never: bool = False  # waiting cannot help
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a site may set about placing and stopping."""
+
+    memory_margin: float = 1.1  # declared memory of sharing jobs is multiplied by this: a context needs room too
+    unaccounted: int = 512 * 2**20  # more than this in use by nobody we can see, and a device is not free
+    grace: float = 10.0  # between TERM and KILL
+    memory_deadline: float = 60.0  # how long a device may take to be free again after its job
+    snapshot_deadline: float = 10.0
+
+
+# ---- what can be run --------------------------------------------------------------------------------------------
+
+
+class JobOption(NamedTuple):
+    """An option of a job file, as far as it can be told without running it."""
+
+    flag: str
+    default: str | None = None  # as one would type it; None where there is none or it is computed
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A script that describes itself. What it does not say it needs is None, but for ``gpus``: 0."""
+
+    name: str
+    path: Path
+    summary: str = ""  # first line of the docstring
+    docstring: str = ""
+    gpus: int = 0
+    threads: int | None = None
+    gpu_mem: int | None = None  # on each GPU
+    expect: float | None = None
+    share: bool = False
+    options: tuple[JobOption, ...] = ()
+    origin: str = ""  # what its folder is called: "built-in"
+
+
+# ---- what is kept -----------------------------------------------------------------------------------------------
+
+
+class Cause(StrEnum):
+    """How a run ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CUDA_OOM = "cuda-oom"
+    HOST_OOM = "host-oom"
+    TIME_LIMIT = "time-limit"
+    CANCELLED = "cancelled"
+    NOT_STARTED = "not-started"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as its receipt tells it; what is not known yet is None."""
+
+    key: str
+    number: int
+    name: str
+    kind: str  # "job", "script" or "command"
+    argv: tuple[str, ...]
+    cwd: str
+    folder: str
+    submitted: float
+    started: float | None = None
+    ended: float | None = None
+    state: str = "waiting"  # of scheduling.lifecycle
+    exit: int | None = None
+    signal: int | None = None
+    cause: Cause | None = None
+    note: str | None = None  # one line more on the cause
+    wait: float | None = None
+    wall: float | None = None
+    cpu_seconds: float | None = None
+    peak_rss: int | None = None
+    devices: tuple[str, ...] = ()  # UUIDs
+    device_names: tuple[str, ...] = ()  # "GPU 1 NVIDIA A100 80GB PCIe"
+    cpus: str = ""  # kernel list form
+    threads: int | None = None
+    peak_gpu_memory: int | None = None
+    mean_utilisation: float | None = None
+    energy: float | None = None  # joules
+    holder: ProcessId | None = None  # its supervisor
+    boot: str | None = None  # the boot it ran in

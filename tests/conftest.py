@@ -1,0 +1,149 @@
+"""What keeps tests away from the real machine, and what they are given instead.
+
+Patching is allowed in this file only, and only the environment is patched.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import guard
+from people import Person, copy_installation, create_account, delete_account, folders, python_for, reap
+
+guard.install()
+settings.register_profile("gpujobs", deadline=None)  # a busy machine is not a bug
+settings.load_profile("gpujobs")
+
+# ---- an environment of one's own ----------------------------------------------------------------------------------
+
+# fmt: off
+_FOREIGN = (
+    "GPUJOBS_", "CUDA_", "NVIDIA_", "SLURM_", "SBATCH_", "SQUEUE_", "XDG_", "OMP_", "GOMP_", "KMP_", "MKL_",
+    "OPENBLAS_", "NUMEXPR_", "PYTORCH_", "TORCH_", "JUPYTER_", "IPYTHON", "PYTHON", "MPL", "CLICOLOR", "FORCE_COLOR",
+    "NO_COLOR", "COLUMNS", "LINES", "LANG", "LC_",
+)
+# fmt: on
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the whole session: matplotlib takes seconds to look at all fonts."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> None:
+    """Every test has a home, a state folder and a board of its own, and no settings of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    fixed = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "MPLCONFIGDIR": str(cache)}
+    for name, value in (folders(tmp_path / "home", tmp_path / "board") | fixed).items():
+        monkeypatch.setenv(name, value)
+    time.tzset()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder like /tmp that every user can reach, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp(prefix="gpujobs-test-", dir="/tmp"))
+    folder.chmod(0o1777)
+    yield folder
+    reap(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def scenario(monkeypatch: pytest.MonkeyPatch, shared_folder: Path) -> Callable[[str], Path]:
+    """Script the machine: ``scenario(toml)`` writes the file and makes every command see that machine."""
+
+    def write(text: str) -> Path:
+        path = shared_folder / "scenario.toml"
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
+        monkeypatch.setenv("GPUJOBS_SCENARIO", str(path))
+        return path
+
+    return write
+
+
+# ---- people -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def me(tmp_path: Path, isolated: None) -> Iterator[Person]:
+    """Whoever runs the tests. What they leave running is killed at the end."""
+    yield Person(pwd.getpwuid(os.getuid()).pw_name, os.getuid(), os.getgid(), tmp_path / "home")
+    reap(tmp_path)
+
+
+@pytest.fixture
+def gpujobs(me: Person) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The installed command, in its own process: ``gpujobs("status", "--json")``."""
+    return me.gpujobs
+
+
+@pytest.fixture(scope="session")
+def accounts() -> Iterator[tuple[pwd.struct_passwd, ...]]:
+    """Two real users for as long as the session lasts."""
+    if os.getuid() != 0 or shutil.which("useradd") is None:
+        pytest.skip("other users can be made by root only, with useradd")
+    names = [f"gpujobs{os.getpid()}{letter}" for letter in "ab"]
+    try:
+        yield tuple(create_account(name) for name in names)
+    finally:
+        for name in names:
+            delete_account(name)
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Path]:
+    """A copy of gpujobs where every user can read it."""
+    folder = Path(tempfile.mkdtemp(prefix="gpujobs-installation-", dir="/tmp"))
+    folder.chmod(0o755)
+    copy_installation(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def users(
+    monkeypatch: pytest.MonkeyPatch, shared_folder: Path, installation: Path, accounts: tuple[pwd.struct_passwd, ...]
+) -> list[Person]:
+    """Two real users with homes of their own and one board, which is then also that of :func:`me`."""
+    python = python_for(accounts[0])
+    if python is None:
+        pytest.skip("no Python 3.11 or newer here that other users may start")
+    monkeypatch.setenv("GPUJOBS_BOARD_DIR", str(shared_folder / "board"))
+    people = []
+    for account in accounts:
+        home = shared_folder / account.pw_name
+        home.mkdir(mode=0o700)
+        os.chown(home, account.pw_uid, account.pw_gid)
+        environment = folders(home, shared_folder / "board") | {
+            "PYTHONPATH": str(installation),
+            "USER": account.pw_name,
+        }
+        people.append(Person(account.pw_name, account.pw_uid, account.pw_gid, home, python, environment))
+    return people
+
+
+# ---- what a machine may lack --------------------------------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    if not Path("/dev/nvidiactl").exists():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a real NVIDIA GPU"))
