@@ -1,0 +1,1 @@
+"""The machine: thin edges to driver and kernel that take no decisions."""

@@ -1,0 +1,331 @@
+"""The board: who holds what, and who waits, kept by the kernel.
+
+The board is a folder on a local disk that all users of the machine share (sticky, mode 1777).
+
+A **claim** is a small file, owned by its user, on which its holder keeps an exclusive ``flock``. A claim is alive
+exactly as long as that lock is held. Nobody trusts a pid, and nothing has to be cleaned up for a dead claim to count
+as dead. There are two kinds: a *ticket* (somebody waits) and a *lease* (somebody holds devices and CPUs).
+
+1. To make a claim: create it under a hidden name (exclusively, so that a planted file or link is never followed),
+   write it, lock it, rename it to its visible name. Whoever sees the name sees a locked file.
+2. To test whether a claim is alive: open it for reading and try for a shared lock. If that is refused, somebody holds
+   the exclusive one. The test never waits and never creates.
+3. A job inherits the descriptor of its lease, and with it the lock. If its supervisor is killed, even by SIGKILL, the
+   lease lives until the last process of the job is gone; then the kernel drops it, and every waiter's inotify watch
+   wakes, because a file that was open for writing has been closed for good.
+4. The **arbiter** is an exclusive lock on ``board.lock``, held for the few milliseconds of: read all claims, decide,
+   write the lease. What the devices look like is read *before* it is taken, so that a hung driver never holds it.
+5. The owner of a claim is the owner of its file (the sticky bit keeps others from renaming or deleting it), never a
+   field inside. A dead claim is deleted by its owner's next command, or by root; everybody else ignores it.
+6. Every holder also keeps a shared lock on the folder itself: the cleaners of temporary folders skip a locked folder.
+   Should a claim's file vanish all the same, its holder notices (descriptor and path are no longer one inode) and
+   makes it again.
+7. Anybody may lock a file that they can read. The lock on a claim whose recorded holder is dead, if it belongs to a
+   *live* process of somebody other than the owner (/proc/locks tells), is a nuisance: reported and ignored. The lock
+   of a dead holder, inherited by its job, still names that holder's pid and counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from gpujobs.errors import BoardError
+from gpujobs.machine import boardfolder, claimtext, locks, procs
+from gpujobs.machine.boardfolder import ADVICE
+from gpujobs.model import UNKNOWN_USER, Lease, Ticket
+
+_NAME = re.compile(r"(ticket|lease)-([0-9a-f]{32})\.json")
+_HIDDEN = re.compile(r"\.(ticket|lease)-([0-9a-f]{32})\.tmp")
+_LARGEST = 65536  # no claim of ours is larger; a larger file is not read
+_SUSPENDED = "Tt"  # /proc's letters for stopped and traced
+_LOOKED_AT = 64  # that many tickets from the front are asked whether their waiter is suspended
+
+AnyClaim = TypeVar("AnyClaim", Ticket, Lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A claim on the board that could not be taken at its word."""
+
+    path: Path
+    user: str
+    message: str
+    live: bool  # somebody holds it: what it claims is unknown, so nothing can be decided safely
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Everything alive on the board."""
+
+    tickets: tuple[Ticket, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+
+    @property
+    def corrupt(self) -> Trouble | None:
+        """A live claim that cannot be read, if there is one."""
+        return next((trouble for trouble in self.troubles if trouble.live), None)
+
+
+class HeldClaim(Generic[AnyClaim]):
+    """A claim of this process: its open, locked file and the folder's shared lock. Both go when it is released."""
+
+    def __init__(self, board: Board, claim: AnyClaim) -> None:
+        self._board = board
+        self.claim = claim
+        self._folder = boardfolder.hold(board.folder)
+        try:
+            self._file, self._size = board.publish(claim)
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What a job must inherit so that the claim lives as long as the job."""
+        return self._file, self._folder
+
+    def change(self, claim: AnyClaim) -> None:
+        """Write the claim again, in place and under the same lock."""
+        text = claimtext.encode(claim)
+        if len(text) > self._size:  # cannot happen with what a launch adds; a torn file would be worse than an old one
+            raise BoardError(f"the claim {self.path} has no room for its change")
+        os.pwrite(self._file, text.ljust(self._size), 0)
+        self.claim = claim
+
+    @property
+    def path(self) -> Path:
+        """The visible file."""
+        return self._board.folder / f"{_kind(self.claim)}-{self.claim.id}.json"
+
+    def intact(self) -> bool:
+        """Whether the visible file is still the one whose lock we hold."""
+        return locks.same_inode(self._file, self.path)
+
+    def restore(self) -> None:
+        """Make the claim again if a cleaner took its file."""
+        if self.intact():
+            return
+        self._board.prepare()
+        file, size = self._board.publish(self.claim)
+        # Our descriptor keeps its number, which a job may have been told to inherit.
+        os.dup2(file, self._file, inheritable=False)
+        os.close(file)
+        self._size = size
+
+    def release(self) -> None:
+        """Give it up. The file goes first: a waiter that wakes by the lock finds the claim gone."""
+        with contextlib.suppress(OSError):
+            if self.intact():
+                self.path.unlink()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the lock but leave the file: the claim lives on if a descendant still holds the descriptor."""
+        for descriptor in (self._file, self._folder):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+class Board:
+    """The shared folder of claims."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tickets: dict[tuple[str, int], Ticket] = {}  # a ticket never changes: parsed once, by name and inode
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the folder if it is missing; BoardError for one on which the protocol cannot hold."""
+        boardfolder.prepare(self.folder)
+
+    def arbiter(
+        self, patience: float | None = None, slow: Callable[[str], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """Hold the one lock under which claims are decided; see :func:`gpujobs.machine.boardfolder.arbiter`."""
+        return boardfolder.arbiter(self.folder, patience, slow)
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def read(self) -> Claims:
+        """Every live claim."""
+        tickets: list[Ticket] = []
+        leases: list[Lease] = []
+        troubles: list[Trouble] = []
+        for name in self._names():
+            found = self._read_one(name)
+            if isinstance(found, Ticket):
+                tickets.append(found)
+            elif isinstance(found, Lease):
+                leases.append(found)
+            elif found is not None:
+                troubles.append(found)
+        tickets.sort(key=lambda ticket: (ticket.number, ticket.id))
+        leases.sort(key=lambda lease: (lease.since, lease.id))
+        return Claims((*map(_with_state, tickets[:_LOOKED_AT]), *tickets[_LOOKED_AT:]), tuple(leases), tuple(troubles))
+
+    def _names(self) -> list[str]:
+        try:
+            return [name for name in os.listdir(self.folder) if _NAME.fullmatch(name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise BoardError(f"the board {self.folder} cannot be read: {error.strerror}; {ADVICE}") from None
+
+    def _read_one(self, name: str) -> Ticket | Lease | Trouble | None:
+        path = self.folder / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):  # gone; or a planted link, which is nobody's claim
+                return None
+            return Trouble(path, _user(locks.owner(path)), f"cannot be opened: {error.strerror}", live=True)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or locks.is_free(descriptor):
+                return None
+            return self._read_live(path, descriptor, status)
+        finally:
+            os.close(descriptor)
+
+    def _read_live(self, path: Path, descriptor: int, status: os.stat_result) -> Ticket | Lease | Trouble | None:
+        user = procs.user_name(status.st_uid)
+        claim: Ticket | Lease | None = self._tickets.get((path.name, status.st_ino))
+        try:
+            claim = claim or _parse(path.name, descriptor, status, user)
+        except claimtext.BadClaim as error:
+            if not locks.same_inode(descriptor, path):  # released while we looked
+                return None
+            if nuisance := locks.nuisance(None, status):
+                return Trouble(path, user, nuisance, live=False)
+            return Trouble(path, user, str(error), live=True)
+        if isinstance(claim, Ticket):
+            self._tickets[path.name, status.st_ino] = claim
+        if not procs.alive(claim.holder) and (nuisance := locks.nuisance(claim.holder, status)):
+            return Trouble(path, user, nuisance, live=False)
+        return claim
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def publish(self, claim: Ticket | Lease) -> tuple[int, int]:
+        """Write, lock and show a claim's file: its descriptor and size."""
+        text = claimtext.encode(claim)
+        visible = self.folder / f"{_kind(claim)}-{claim.id}.json"
+        for _ in range(10):
+            hidden = self.folder / f".{_kind(claim)}-{new_id()}.tmp"
+            try:
+                descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except OSError as error:
+                raise BoardError(f"the board {self.folder} cannot be written: {error.strerror}; {ADVICE}") from None
+            try:
+                os.fchmod(descriptor, 0o644)
+                _write_all(descriptor, text)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(hidden, visible)
+                return descriptor, len(text)
+            except (FileNotFoundError, BlockingIOError):  # cleaned away by a command of ours before the lock was on
+                os.close(descriptor)
+            except OSError as error:
+                os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    hidden.unlink()
+                raise BoardError(f"the board {self.folder} cannot be written: {error.strerror}; {ADVICE}") from None
+        raise BoardError(f"the board {self.folder} loses files as they are made; {ADVICE}")
+
+    def ticket(self, ticket: Ticket) -> HeldClaim[Ticket]:
+        """Take a place in the queue. Call it under the arbiter, with a number from :func:`next_number`."""
+        return HeldClaim(self, ticket)
+
+    def lease(self, lease: Lease) -> HeldClaim[Lease]:
+        """Hold devices and CPUs. Call it under the arbiter that covers the decision."""
+        return HeldClaim(self, lease)
+
+    def clean(self) -> None:
+        """Delete our own dead claims (as root: everybody's)."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return
+        for name in names:
+            if _NAME.fullmatch(name) or _HIDDEN.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    _delete_if_dead(self.folder / name)
+
+
+def new_id() -> str:
+    """A name for a claim that nobody else will choose."""
+    return uuid.uuid4().hex
+
+
+def next_number(claims: Claims) -> int:
+    """The place behind everybody who waits."""
+    # A number nobody reaches by queueing is somebody's invention; counting on from it would run out of numbers.
+    return 1 + max((ticket.number for ticket in claims.tickets if ticket.number < 2**53), default=0)
+
+
+def _user(uid: int | None) -> str:
+    return UNKNOWN_USER if uid is None else procs.user_name(uid)
+
+
+def _kind(claim: Ticket | Lease) -> str:
+    return "ticket" if isinstance(claim, Ticket) else "lease"
+
+
+def _parse(name: str, descriptor: int, status: os.stat_result, user: str) -> Ticket | Lease:
+    if status.st_size > _LARGEST:
+        raise claimtext.BadClaim(f"it is {status.st_size} bytes large")
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    for attempt in (1, 2, 3):
+        try:
+            claim = claimtext.decode(os.pread(descriptor, _LARGEST, 0), match[2], status.st_uid, user)
+        except claimtext.BadClaim:
+            if attempt == 3:
+                raise
+            time.sleep(0.001)  # its holder may be writing it again
+        else:
+            if _kind(claim) != match[1]:
+                raise claimtext.BadClaim("its name and its content disagree")
+            return claim
+    raise AssertionError("unreachable")
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(descriptor, text) :]
+
+
+def _with_state(ticket: Ticket) -> Ticket:
+    suspended = procs.state(ticket.holder) in tuple(_SUSPENDED)
+    return dataclasses.replace(ticket, stopped=True) if suspended else ticket
+
+
+def _delete_if_dead(path: Path) -> None:
+    status = os.lstat(path)
+    if status.st_uid != os.geteuid() and os.geteuid() != 0:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        path.unlink()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if locks.same_inode(descriptor, path):
+            path.unlink()
+    except BlockingIOError:
+        pass  # alive
+    finally:
+        os.close(descriptor)
