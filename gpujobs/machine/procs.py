@@ -8,7 +8,7 @@ import os
 import pwd
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LONGEST_COMMAND = 4096
 _DEAD = "ZX"
+_SCANS = 10  # a family that forks and dies all the time is never seen whole
 
 
 class _Stat(NamedTuple):
@@ -31,11 +32,19 @@ class _Stat(NamedTuple):
     rss: int  # bytes
 
 
+def _read(path: str, most: int = -1) -> bytes | None:
+    """The beginning of a file of /proc; None for a process that is gone or hidden. Faster than pathlib by half."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(most)
+    except OSError:
+        return None
+
+
 def _stat(pid: int) -> _Stat | None:
     """The fields of /proc/PID/stat that we use; None for a process that is gone or hidden."""
-    try:
-        data = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    data = _read(f"/proc/{pid}/stat")
+    if not data:
         return None
     # The name may hold blanks, parentheses and newlines, but nothing behind it does.
     opening, closing = data.index(b"("), data.rindex(b")")
@@ -49,6 +58,9 @@ def _stat(pid: int) -> _Stat | None:
         start=int(fields[19]),
         rss=int(fields[21]) * _PAGE,
     )
+
+
+# ---- one process ------------------------------------------------------------------------------------------------
 
 
 def identify(pid: int) -> ProcessId | None:
@@ -68,9 +80,48 @@ def alive(process: ProcessId) -> bool:
     return (state(process) or "X") not in _DEAD
 
 
+def send(process: ProcessId, number: int) -> bool:
+    """Send a signal to this very process; False if it is gone or not ours to signal."""
+    try:
+        descriptor = _pin(process.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        # The descriptor is of whoever has the pid now; if that is the one we mean, it stays so.
+        if not alive(process):
+            return False
+        if descriptor is None:
+            os.kill(process.pid, number)
+        else:
+            signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _pin(pid: int) -> int | None:
+    """A descriptor of the process; None where there are none: old kernels, sandboxes, and Pythons built there."""
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
+
+
+# ---- what it is and takes ---------------------------------------------------------------------------------------
+
+
 def describe(pids: Iterable[int], over: float = 0.0) -> dict[int, HostProcess]:
     """The visible ones among these processes; CPU load sampled ``over`` seconds, once for all, if not 0."""
-    found = {pid: described for pid in dict.fromkeys(pids) if (described := _describe(pid))}
+    lineages: dict[int, tuple[ProcessId, ...]] = {}
+    found = {pid: described for pid in dict.fromkeys(pids) if (described := _describe(pid, lineages))}
     if over <= 0 or not found:
         return found
     begin = time.monotonic()
@@ -79,12 +130,9 @@ def describe(pids: Iterable[int], over: float = 0.0) -> dict[int, HostProcess]:
     return {pid: _with_load(process, length) for pid, process in found.items()}
 
 
-def _describe(pid: int) -> HostProcess | None:
-    try:
-        found, uid = _stat(pid), os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return None
-    if found is None:
+def _describe(pid: int, lineages: dict[int, tuple[ProcessId, ...]]) -> HostProcess | None:
+    found, uid = _stat(pid), _uid(pid)
+    if found is None or uid is None:
         return None
     return HostProcess(
         id=ProcessId(pid, found.start),
@@ -96,7 +144,7 @@ def _describe(pid: int) -> HostProcess | None:
         elapsed=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - found.start / _TICKS),
         cpu_seconds=found.cpu_ticks / _TICKS,
         rss=found.rss,
-        lineage=tuple(_ancestors(found.parent)),
+        lineage=_lineage(found.parent, lineages),
     )
 
 
@@ -107,19 +155,32 @@ def _with_load(before: HostProcess, length: float) -> HostProcess:
     return replace(before, cpu_percent=max(0.0, 100 * (after.cpu_ticks / _TICKS - before.cpu_seconds) / length))
 
 
-def _command(pid: int) -> str:
+def _uid(pid: int) -> int | None:
+    """Who runs it. What may not be dumped seems to be root's, so root is looked at twice."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            data = file.read(_LONGEST_COMMAND)
+        uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:
-        return ""
+        return None
+    if uid != 0:
+        return uid
+    lines = (_read(f"/proc/{pid}/status") or b"").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"Uid:")), None)
+
+
+def _command(pid: int) -> str:
+    data = _read(f"/proc/{pid}/cmdline", _LONGEST_COMMAND) or b""
     return data.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
 
 
-def _ancestors(pid: int) -> Iterator[ProcessId]:
-    while pid > 1 and (found := _stat(pid)):
-        yield ProcessId(pid, found.start)
-        pid = found.parent
+def _lineage(parent: int, known: dict[int, tuple[ProcessId, ...]]) -> tuple[ProcessId, ...]:
+    """The ancestors, from ``parent`` on; those of siblings are looked up once."""
+    if parent not in known:
+        pid, chain = parent, []
+        while pid > 1 and (found := _stat(pid)):
+            chain.append(ProcessId(pid, found.start))
+            pid = found.parent
+        known[parent] = tuple(chain)
+    return known[parent]
 
 
 @functools.cache  # the name service may be far away
@@ -131,43 +192,68 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+# ---- what came of it --------------------------------------------------------------------------------------------
+
+
 def descendants(pid: int, skip: frozenset[int] = frozenset()) -> list[ProcessId]:
-    """Every process that came of this one, but for those to skip and theirs."""
-    found: list[ProcessId] = []
-    for child in _children(pid):
-        if child not in skip and (process := identify(child)):
-            found += [process, *descendants(child, skip)]
+    """Every process that came of this one, but for those to skip and theirs.
+
+    The children of one that dies while we look move up to where we have looked already. So we look again, until all
+    who are dead were dead before.
+    """
+    dead: set[int] = set()
+    found: dict[int, _Stat | None] = {}
+    for _ in range(_SCANS):
+        found = _family(pid, skip)
+        fallen = {child for child, stat in found.items() if stat is None or stat.state in _DEAD}
+        if fallen <= dead:
+            break
+        dead |= fallen
+    return [ProcessId(child, stat.start) for child, stat in found.items() if stat]
+
+
+def _family(pid: int, skip: frozenset[int]) -> dict[int, _Stat | None]:
+    """One look at all descendants; None for one that was listed, and gone a moment later."""
+    found: dict[int, _Stat | None] = {}
+    open_ends = [pid]
+    while open_ends:
+        for child in _children(open_ends.pop()):
+            if child not in skip and child not in found:
+                found[child] = _stat(child)
+                open_ends.append(child)
     return found
 
 
 def _children(pid: int) -> list[int]:
+    if not _kernel_lists_children():
+        return children_by_parent(pid)
+    lists: list[bytes | None] = []
+    for _ in range(_SCANS):  # the children of a thread that ends move to another one
+        lists = [_read(f"/proc/{pid}/task/{thread}/children") for thread in _threads(pid)]
+        if None not in lists:
+            break
+    return [int(child) for children in lists if children for child in children.split()]
+
+
+def _threads(pid: int) -> list[str]:
     try:
-        lists = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return os.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
-    if lists:
-        return [int(child) for children in lists for child in children]
+
+
+@functools.cache
+def _kernel_lists_children() -> bool:
+    return os.path.exists("/proc/thread-self/children")
+
+
+def children_by_parent(pid: int) -> list[int]:
+    """The children of a process, asked of everybody: for kernels that keep no list."""
     every = (int(name) for name in os.listdir("/proc") if name.isdecimal())
     return [other for other in every if (found := _stat(other)) and found.parent == pid]
 
 
-def send(process: ProcessId, number: int) -> bool:
-    """Send a signal to this very process; False if it is gone or not ours to signal."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:
-        return False
-    try:
-        # The descriptor is of whoever has the pid now; if that is the one we mean, it stays so.
-        if not alive(process):
-            return False
-        signal.pidfd_send_signal(descriptor, number)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+# ---- the machine ------------------------------------------------------------------------------------------------
 
 
 def boot_id() -> str | None:

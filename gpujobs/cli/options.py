@@ -1,0 +1,34 @@
+"""Types of option values that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from gpujobs.errors import UsageError
+from gpujobs.units import parse_duration, parse_size
+
+
+class _Parsed(click.ParamType):
+    """An option value read by one of our own parsers."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value; click names the option in the error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = _Parsed("size", parse_size)
+DURATION = _Parsed("duration", parse_duration)
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON: base units, null for unknown.")

@@ -1,0 +1,71 @@
+"""``gpujobs run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gpujobs.cli.main import say
+from gpujobs.cli.options import DURATION, SIZE
+
+_REST = "gpujobs.rest"
+
+
+class JobCommand(click.Command):
+    """A command whose words after ``--`` belong to the job, untouched."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what follows the first ``--`` aside before options are looked for."""
+        cut = args.index("--") if "--" in args else len(args)
+        ctx.meta[_REST] = args[cut + 1 :]
+        try:
+            return super().parse_args(ctx, args[:cut])
+        except click.NoSuchOption as error:
+            error.message = f"{error.message or f'there is no option {error.option_name}'}; a job's own options go after --"
+            raise
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message:
+                error.message = "only one job or script can be named; its own arguments go after --"
+            raise
+
+
+@click.command(
+    cls=JobCommand,
+    options_metavar="[OPTIONS]",
+    epilog="Everything after -- belongs to the job: gpujobs run sine_lstm -- --steps 3",
+)
+@click.argument("job", required=False, metavar="JOB|SCRIPT.py|-- COMMAND")
+@click.option("--gpu", default="auto", show_default=True, metavar="auto|none|INDEX,…|UUID,…", help="Which GPUs.")
+@click.option("--gpus", type=int, help="How many GPUs, with --gpu auto.  [default: the job's, else 1]")
+@click.option("--gpu-mem", type=SIZE, metavar="SIZE", help="Memory it needs on each GPU, such as 8GiB.")
+@click.option("--share", is_flag=True, help="Share the GPU with others as far as everybody's --gpu-mem fits.")
+@click.option("--threads", type=int, help="CPU threads.  [default: the job's, else up to 4]")
+@click.option("--time", "time_limit", type=DURATION, metavar="DURATION", help="Stop it after so long, such as 2h30m.")
+@click.option("--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit.")
+@click.option("--wait", "patience", type=DURATION, metavar="DURATION", help="Wait so long for a turn, then exit with 75.")
+@click.option("--no-wait", is_flag=True, help="Start now, or exit with 75.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_context
+def run(ctx: click.Context, job: str | None, patience: float | None, no_wait: bool, quiet: bool, **wish: Any) -> None:
+    """Run a job, a Python script or any command now, in the foreground.
+
+    Waits for its turn and says why. Exits with the job's own code (128 + n for signal n); 124: time limit, 75: nothing
+    was free, 130: Ctrl-C, which is passed on to the job once and ends it at the second time.
+    """
+    from gpujobs.host import Host
+    from gpujobs.run import Order
+    from gpujobs.run import run as carry_out
+    from gpujobs.scheduling.asking import Wish
+    from gpujobs.target import resolve
+
+    if no_wait and patience is not None:
+        raise click.UsageError("--wait and --no-wait do not go together")
+    host = Host.here()
+    target = resolve(host, job, ctx.meta[_REST])
+    wish["gpu_memory"] = wish.pop("gpu_mem")
+    order = Order(target, Wish(**wish), 0.0 if no_wait else patience)
+    try:
+        ctx.exit(carry_out(host, order, (lambda line: None) if quiet else say))
+    finally:
+        host.close()

@@ -1,0 +1,144 @@
+"""This machine as it is configured: the place where settings, driver, board and records are put together.
+
+With ``GPUJOBS_SCENARIO`` the machine is a scripted one, with a board of its own: what is claimed there concerns no real
+device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpujobs.errors import ConfigError, StoreError
+from gpujobs.machine.board import Board
+from gpujobs.machine.driver import Host as Shows
+from gpujobs.machine.filesystems import network_filesystem
+from gpujobs.machine.reader import DriverSpec, Reader
+from gpujobs.model import CpuTopology, Device, HostProcess, Snapshot
+from gpujobs.records import config
+from gpujobs.records.catalog import Folder, builtin_folder
+from gpujobs.records.config import Settings
+from gpujobs.records.store import Store
+
+
+class Host:
+    """Everything about the place we run in. Each part is opened when it is first used."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.environment = environment
+
+    @classmethod
+    def here(cls) -> Host:
+        """The host of this process, from its environment."""
+        try:
+            home = Path.home()
+        except RuntimeError:
+            raise ConfigError("this user has no home folder; set HOME, or GPUJOBS_STATE_DIR and GPUJOBS_CONFIG_DIR") from None
+        return cls(config.load(os.environ, home), dict(os.environ))
+
+    # ---- seeing -----------------------------------------------------------------------------------------------
+
+    @property
+    def scripted(self) -> bool:
+        """Whether the devices are made up."""
+        return self.settings.scenario is not None
+
+    @functools.cached_property
+    def reader(self) -> Reader:
+        """The gate to the driver."""
+        if self.settings.scenario is not None:
+            return Reader(DriverSpec("gpujobs.testing:ScriptedDriver", self.settings.scenario))
+        return Reader(DriverSpec("gpujobs.machine.nvml:NvmlDriver", None))
+
+    @functools.cached_property
+    def _shows(self) -> Shows:
+        if self.settings.scenario is not None:
+            from gpujobs.testing import ScriptedHost
+
+            return ScriptedHost(self.settings.scenario)
+        from gpujobs.machine.cpus import LinuxHost
+
+        return LinuxHost()
+
+    @functools.cached_property
+    def topology(self) -> CpuTopology:
+        """The CPUs this process may use."""
+        return self._shows.topology()
+
+    def look(self, over: float = 0.0) -> Snapshot:
+        """All devices now, their processes described; CPU loads sampled over so many seconds, if not 0."""
+        snapshot = self.reader.snapshot(self.settings.policy.snapshot_deadline)
+        pids = {process.pid for device in snapshot.devices for process in device.processes or ()}
+        return described(snapshot, self._shows.describe(pids, over)) if pids else snapshot
+
+    # ---- claiming ---------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def board(self) -> Board:
+        """The board all users of this machine share."""
+        return Board(self.board_folder)
+
+    @property
+    def board_folder(self) -> Path:
+        """Where it is."""
+        if self.settings.board_dir is not None:
+            return self.settings.board_dir
+        if self.settings.scenario is not None:
+            from gpujobs.testing import live_folder
+
+            return live_folder(self.settings.scenario) / "board"
+        return config.ADMINISTRATED_BOARD if config.ADMINISTRATED_BOARD.is_dir() else config.COMMON_BOARD
+
+    # ---- keeping ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """This user's records: folders where the state is kept, the database on a local disk."""
+        state = self.settings.state_dir
+        return Store(self._local(state), state / "runs")
+
+    def _local(self, state: Path) -> Path:
+        """SQLite's locks, like ours, do not hold on a network file system; many homes are on one."""
+        kind = network_filesystem(state)
+        if kind is None:
+            return state
+        local = Path(f"/var/tmp/gpujobs-{os.getuid()}")  # noqa: S108  # 0700 and checked to be ours
+        try:
+            local.mkdir(mode=0o700, exist_ok=True)
+            status = os.lstat(local)
+        except OSError as error:
+            raise StoreError(f"{state} is on a network file system ({kind}) and {local}: {error.strerror}") from None
+        if status.st_uid != os.getuid() or status.st_mode & 0o022 or local.is_symlink():
+            raise StoreError(
+                f"{state} is on a network file system ({kind}), where a database is not safe, and {local} is not "
+                "yours alone; set GPUJOBS_STATE_DIR to a folder on a local disk"
+            )
+        return local
+
+    @property
+    def job_folders(self) -> tuple[Folder, ...]:
+        """Where job files are looked for: the user's own, the site's, the ones that came with the package."""
+        site = tuple(Folder(path, "site") for path in self.settings.job_dirs)
+        return (Folder(self.settings.config_dir / "jobs", "yours"), *site, builtin_folder())
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("reader", "store"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+
+def described(snapshot: Snapshot, processes: Mapping[int, HostProcess]) -> Snapshot:
+    """The snapshot with each process's host side filled in; a pid that cannot be seen from here stays without."""
+    return dataclasses.replace(snapshot, devices=tuple(_described(device, processes) for device in snapshot.devices))
+
+
+def _described(device: Device, processes: Mapping[int, HostProcess]) -> Device:
+    if not device.processes:
+        return device
+    joined = tuple(dataclasses.replace(process, host=processes.get(process.pid)) for process in device.processes)
+    return dataclasses.replace(device, processes=joined)

@@ -1,0 +1,239 @@
+"""Carry what the job writes to the user and into its log, and what the user types to the job.
+
+Nothing here ever blocks: while the user's side is slow (a stopped terminal, a full pipe) the job's output is simply not
+read, as in any pipeline, and time limits and signals go on being served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import selectors
+import sys
+from pathlib import Path
+
+from gpujobs.machine.launch import Streams
+from gpujobs.machine.terminal import Keys, Terminal, in_foreground
+
+_CHUNK = 65536
+# A pipe or terminal that is ready to be written takes at least this much without blocking (PIPE_BUF).
+_CERTAIN = 4096
+
+
+class Log:
+    """The run's output file. A full disk costs lines, never the job."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.problem: str | None = None
+
+    def write(self, data: bytes) -> None:
+        """Append, or remember why not."""
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            self.problem = error.strerror
+
+    def tail(self, size: int = 16384) -> bytes:
+        """The job's last words."""
+        with open(f"/proc/self/fd/{self._descriptor}", "rb") as file:
+            file.seek(max(0, os.fstat(self._descriptor).st_size - size))
+            return file.read()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class Outlet:
+    """One stream of the job on its way to one of the user's descriptors."""
+
+    def __init__(self, source: int, sink: int, log: Log, terminal: bool) -> None:
+        self.source, self.sink, self._log, self._terminal = source, sink, log, terminal
+        self._pending = b""
+        self._sink_open = True
+        self._whole = not os.isatty(sink) and not _is_pipe(sink)
+        os.set_blocking(source, False)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something still has to go to the user."""
+        return bool(self._pending)
+
+    def pull(self) -> bool:
+        """Take what the job wrote; False when it will write no more."""
+        try:
+            data = os.read(self.source, _CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:  # a terminal whose last user is gone answers EIO
+            return False
+        if not data:
+            return False
+        self._log.write(data.replace(b"\r\n", b"\n") if self._terminal else data)
+        if self._sink_open:
+            self._pending = data
+        return True
+
+    def push(self) -> bool:
+        """Give the user what they are ready for; False when the reader is gone and the job should learn of it."""
+        try:
+            size = len(self._pending) if self._whole else _CERTAIN
+            self._pending = self._pending[os.write(self.sink, self._pending[:size]) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._sink_open, self._pending = False, b""
+            # A pipeline's reader is gone: the job shall get SIGPIPE as it would without us. A closed window instead
+            # is told by SIGHUP, and a full disk concerns only that file.
+            return not _is_pipe(self.sink)
+        return True
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        return (os.fstat(descriptor).st_mode & 0o170000) in (0o010000, 0o140000)
+    except OSError:
+        return False
+
+
+class Traffic:
+    """All streams of one run: a terminal where the user has one, pipes elsewhere."""
+
+    def __init__(self, log: Log, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self.log = log
+        self._ours: list[int] = []  # the job's ends, to be closed after the launch
+        self.outlets: list[Outlet] = []
+        shown = next((number for number in (1, 2) if os.isatty(number)), None)
+        self.terminal = Terminal(like=shown) if shown is not None else None
+        self.keys = Keys(0) if self.terminal and in_foreground(0) else None
+        stdout = self._connect(1, shared=None)
+        stderr = self._connect(2, shared=stdout)
+        stdin = self.terminal.job if self.terminal and self.keys else None
+        controlling = None
+        if self.terminal:
+            controlling = next((n for n, end in enumerate((stdin, stdout, stderr)) if end == self.terminal.job), None)
+        self.streams = Streams(stdin, stdout, stderr, controlling)
+
+    def _connect(self, number: int, shared: int | None) -> int:
+        if self.terminal and os.isatty(number):
+            if shared != self.terminal.job:
+                self.outlets.append(Outlet(self.terminal.keeper, number, self.log, terminal=True))
+            return self.terminal.job
+        reading, writing = os.pipe()
+        self._ours.append(writing)
+        self.outlets.append(Outlet(reading, number, self.log, terminal=False))
+        return writing
+
+    def launched(self) -> None:
+        """The job has its ends: close ours, and listen."""
+        for descriptor in self._ours:
+            os.close(descriptor)
+        self._ours.clear()
+        if self.terminal:
+            self.terminal.close_job_end()
+        for outlet in self.outlets:
+            self._selector.register(outlet.source, selectors.EVENT_READ, outlet)
+        if self.keys:
+            self.keys.take()
+            self._selector.register(0, selectors.EVENT_READ, self.keys)
+
+    def serve(self, ready: object) -> bool:
+        """Act on a selector's key; False if it was not one of ours."""
+        if isinstance(ready, Keys):
+            self._type()
+        elif isinstance(ready, Outlet):
+            self._move(ready)
+        else:
+            return False
+        return True
+
+    def _move(self, outlet: Outlet) -> None:
+        if outlet.pending:
+            if not outlet.push():
+                self._forget(outlet.sink)
+                self._close(outlet)
+            elif not outlet.pending:
+                self._forget(outlet.sink)
+                self._selector.register(outlet.source, selectors.EVENT_READ, outlet)
+        elif not outlet.pull():
+            self._forget(outlet.source)
+            self._close(outlet)
+        elif outlet.pending:
+            # Until the user has this, the job's next words wait in the kernel.
+            self._forget(outlet.source)
+            self._selector.register(outlet.sink, selectors.EVENT_WRITE, outlet)
+
+    def _type(self) -> None:
+        try:
+            data = os.read(0, _CERTAIN)
+        except OSError:
+            data = b""
+        if not data or self.terminal is None or self.terminal.keeper < 0:
+            self._forget(0)
+            return
+        with contextlib.suppress(OSError):
+            os.write(self.terminal.keeper, data)
+
+    def _forget(self, descriptor: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(descriptor)
+
+    def _close(self, outlet: Outlet) -> None:
+        if outlet in self.outlets:
+            self.outlets.remove(outlet)
+            if self.terminal and outlet.source == self.terminal.keeper:
+                return
+            os.close(outlet.source)
+
+    def drain(self, seconds: float) -> None:
+        """Bring out what is still under way once no process of the job is left to write more."""
+        for outlet in list(self.outlets):
+            self._forget(outlet.source)
+            self._forget(outlet.sink)
+            more = True
+            while more or outlet.pending:
+                if outlet.pending:
+                    if not select.select([], [outlet.sink], [], seconds)[1] or not outlet.push():
+                        break
+                elif select.select([outlet.source], [], [], 0)[0]:
+                    more = outlet.pull()
+                else:
+                    more = False
+            self._close(outlet)
+
+    def suspend(self) -> None:
+        """Leave the user's terminal to others."""
+        if self.keys:
+            self.keys.give_back()
+
+    def resume(self) -> None:
+        """Take it again, if it is ours to take."""
+        if self.keys and in_foreground(0):
+            self.keys.take()
+
+    def resize(self) -> None:
+        """The user's window changed its size."""
+        if self.terminal:
+            self.terminal.resize(1 if os.isatty(1) else 2)
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self.keys:
+            self._forget(0)
+            self.keys.give_back()
+        for outlet in list(self.outlets):
+            self._forget(outlet.source)
+            self._forget(outlet.sink)
+            self._close(outlet)
+        for descriptor in self._ours:
+            os.close(descriptor)
+        self._ours.clear()
+        if self.terminal:
+            self.terminal.close()
+        self.log.close()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()

@@ -1,0 +1,61 @@
+"""Runs of this user as they are now: what the store says, less what cannot be true any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gpujobs.host import Host
+from gpujobs.machine import procs
+from gpujobs.machine.watch import Watch
+from gpujobs.model import Cause, RunRecord
+from gpujobs.records.rundir import RunFolder
+
+_LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
+
+
+def find(host: Host, wanted: str) -> RunRecord:
+    """One run by number, ``last`` or key; StoreError if there is none."""
+    return settled(host, host.store.find(wanted))
+
+
+def latest(host: Host, limit: int) -> list[RunRecord]:
+    """The newest runs, newest first."""
+    return [settled(host, run) for run in host.store.latest(limit)]
+
+
+def settled(host: Host, run: RunRecord) -> RunRecord:
+    """The run, marked lost (and kept so) if its supervisor is gone without having ended it."""
+    if run.state == "done" or run.holder is None:
+        return run
+    same_boot = run.boot is None or run.boot == procs.boot_id()
+    if same_boot and procs.alive(run.holder):
+        return run
+    note = "its supervisor was killed" if same_boot else "the machine was started again"
+    # The supervisor may have written its receipt and ended just between our reading and our asking.
+    current = host.store.find(run.key)
+    if current.state == "done":
+        return current
+    lost = replace(current, state="done", cause=Cause.LOST, note=note)
+    host.store.update(lost)
+    return lost
+
+
+def output(host: Host, run: RunRecord, follow: bool) -> Iterator[bytes]:
+    """What the run has written; with ``follow`` also what it still writes, until it ends."""
+    path = RunFolder(Path(run.folder)).output
+    while follow and not path.exists() and find(host, run.key).state != "done":
+        with Watch(path.parent) as watch:
+            watch.wait(_LOOK_AGAIN)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while True:
+            over = not follow or find(host, run.key).state == "done"
+            while data := file.read(65536):
+                yield data
+            if over:
+                return
+            with Watch(path) as watch:
+                watch.wait(_LOOK_AGAIN)

@@ -1,0 +1,81 @@
+"""A run's folder, mode 0700: every file of a run is a name here, and nobody joins paths elsewhere.
+
+    output.log     what the job wrote, both streams
+    metrics.jsonl  what the job reports of itself, a record a line
+    usage.jsonl    what it took, a sample a line
+    env.json       the environment it started in, mode 0600
+    receipt.json   what it was and how it ended; the store is an index of these
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from gpujobs.errors import StoreError
+from gpujobs.model import Cause, ProcessId, RunRecord
+
+VERSION = 1
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.output = path / "output.log"
+        self.metrics = path / "metrics.jsonl"
+        self.usage = path / "usage.jsonl"
+        self.environment = path / "env.json"
+        self.receipt = path / "receipt.json"
+
+    def create(self) -> None:
+        """Make the folder; FileExistsError if a run already lives there."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(mode=0o700)
+
+    def write_environment(self, environment: Mapping[str, str]) -> None:
+        """Keep the environment for whoever asks later why it behaved as it did."""
+        _write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
+
+    def write_receipt(self, record: RunRecord) -> None:
+        """Write the receipt whole or not at all."""
+        _write_aside(self.receipt, {"version": VERSION, **asdict(record)})
+
+    def read_receipt(self) -> RunRecord:
+        """The run as last written."""
+        try:
+            return record_from(json.loads(self.receipt.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"the receipt {self.receipt} cannot be read: {error}") from None
+
+
+def record_from(body: Mapping[str, Any]) -> RunRecord:
+    """A run from its JSON form. Fields of a newer version are passed over."""
+    known = {field.name for field in fields(RunRecord)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in known}
+    if values.get("cause") is not None:
+        values["cause"] = Cause(values["cause"])
+    if values.get("holder") is not None:
+        values["holder"] = ProcessId(*values["holder"])
+    return RunRecord(**values)
+
+
+def _write_aside(path: Path, body: Mapping[str, Any]) -> None:
+    """Write, sync, rename: a reader, or a crash, meets the old text or the new one. The file's mode is 0600."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(body, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

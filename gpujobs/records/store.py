@@ -1,0 +1,147 @@
+"""The user's own index of runs: SQLite in WAL mode, on a local disk.
+
+It hands out the short numbers people use and finds runs again. What a run was and did stands in its receipt; a row
+here is a copy of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from gpujobs.errors import StoreError
+from gpujobs.model import RunRecord
+from gpujobs.records.rundir import RunFolder, record_from
+
+_PATIENCE = 30.0  # seconds for another of the user's commands to finish its transaction
+
+
+def _m001_runs(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE runs (number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, record TEXT NOT NULL)"
+    )
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_runs,)
+
+
+class Store:
+    """The runs of one user. ``folder`` holds the database, ``runs`` the run folders."""
+
+    def __init__(self, folder: Path, runs: Path) -> None:
+        self.path = folder / "runs.sqlite"
+        self._runs = runs
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the records in {folder} cannot be opened: {error}; {_ADVICE}") from None
+
+    def _migrate(self) -> None:
+        if self._version() == len(_MIGRATIONS):
+            return
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        with self._transaction():
+            for number, migration in enumerate(_MIGRATIONS[self._version() :], self._version() + 1):
+                migration(self._connection)
+                self._connection.execute(f"PRAGMA user_version = {number}")
+        if self._version() > len(_MIGRATIONS):
+            raise StoreError(f"{self.path} was written by a newer gpujobs; use that one, or {_ADVICE}")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreError(f"the records in {self.path} cannot be written: {error}; {_ADVICE}") from None
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def add(self, record: RunRecord) -> tuple[RunRecord, RunFolder]:
+        """Give a new run its key, its number and its folder. The ones it came with do not count."""
+        try:
+            with self._transaction():
+                number = self._next_number()
+                folder = RunFolder(self._runs / str(number))
+                folder.create()
+                added = replace(record, key=uuid.uuid4().hex, number=number, folder=str(folder.path))
+                folder.write_receipt(added)
+                self._connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, added.key, _text(added)))
+        except OSError as error:
+            raise StoreError(f"no folder for a run can be made in {self._runs}: {error.strerror}; {_ADVICE}") from None
+        return added, folder
+
+    def _next_number(self) -> int:
+        """Beyond every row ever made and every folder found: a lost database must not reuse numbers."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'").fetchone()
+        number = 1 + (int(row[0]) if row else 0)
+        if row is None:
+            number = 1 + max((int(path.name) for path in self._runs.iterdir() if path.name.isdecimal()), default=0)
+        while (self._runs / str(number)).exists():
+            number += 1
+        return number
+
+    def update(self, record: RunRecord) -> None:
+        """Keep a run as it is now, in its receipt and here."""
+        try:
+            RunFolder(Path(record.folder)).write_receipt(record)
+        except OSError as error:
+            raise StoreError(f"the receipt of run {record.number} cannot be written: {error.strerror}") from None
+        with self._transaction():
+            self._connection.execute("UPDATE runs SET record = ? WHERE key = ?", (_text(record), record.key))
+
+    def find(self, wanted: str) -> RunRecord:
+        """The run of that number, ``last``, or that key (or the beginning of one)."""
+        if wanted == "last":
+            rows = self._select("ORDER BY number DESC LIMIT 1", ())
+            missing = "there is no run yet"
+        elif wanted.isdecimal() and len(wanted) < 10:
+            rows = self._select("WHERE number = ?", (int(wanted),))
+            missing = f"there is no run {wanted}; gpujobs history lists them"
+        else:
+            pattern = wanted.replace("\\", "").replace("%", "").replace("_", "")
+            rows = self._select("WHERE key LIKE ? LIMIT 2", (pattern + "%",)) if len(pattern) >= 4 else []
+            missing = f"there is no run {wanted!r}; gpujobs history lists them"
+        if len(rows) != 1:
+            raise StoreError(missing if not rows else f"more than one run begins with {wanted!r}; use more of it")
+        return rows[0]
+
+    def latest(self, limit: int) -> list[RunRecord]:
+        """The newest runs, newest first."""
+        return self._select("ORDER BY number DESC LIMIT ?", (limit,))
+
+    def _select(self, clause: str, values: tuple[object, ...]) -> list[RunRecord]:
+        try:
+            rows = self._connection.execute(f"SELECT record FROM runs {clause}", values).fetchall()  # noqa: S608  # fixed clauses
+            return [record_from(json.loads(text)) for (text,) in rows]
+        except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_ADVICE}") from None
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+
+_ADVICE = "free the disk or set GPUJOBS_STATE_DIR to a folder of yours on a local disk"
+
+
+def _text(record: RunRecord) -> str:
+    return json.dumps(asdict(record))

@@ -1,0 +1,1 @@
+"""Decisions: pure functions over nouns. No I/O, no clock, no environment."""

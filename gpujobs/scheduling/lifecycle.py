@@ -1,0 +1,304 @@
+"""The life of a run, as one table: (state, event) -> (life, instructions).
+
+    waiting   it has a ticket                             Granted, GaveUp
+    starting  it has a lease                              Launched, LaunchFailed
+    running   its main process lives                      Exited, LimitReached, Interrupted, StopAsked
+    stopping  its processes are being ended               Exited, GraceOver, Interrupted, StopAsked, TreeGone
+    freeing   the device's memory is being watched        MemoryFree, MemoryStuck, Interrupted, StopAsked
+    done      its receipt is written
+
+An event is what happened, an instruction what is to be done about it; nothing here does anything. An event that the
+table does not have for a state is a bug of ours and raises :class:`ImpossibleEvent` with the story so far.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from gpujobs.model import Cause
+
+
+class State(StrEnum):
+    """Where a run is in its life."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FREEING = "freeing"
+    DONE = "done"
+
+
+# ---- what happened ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Its turn came."""
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """It will not wait (any longer)."""
+
+    reason: str
+    cause: Cause = Cause.NOT_STARTED
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The job's program runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFailed:
+    """The job's program could not be started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The job's main process ended: by itself with a code, or by a signal."""
+
+    code: int | None = None
+    signal: int | None = None
+    oom: Cause | None = None  # what its last words, or the kernel, say about memory
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """Its time is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody sent the supervisor a signal that means: end it."""
+
+    signal: int = signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class GraceOver:
+    """The time its processes had after the last signal is over."""
+
+    left: str  # which of them are still there, for people
+
+
+@dataclass(frozen=True, slots=True)
+class TreeGone:
+    """No process of the job is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFree:
+    """The devices hold nothing of the job's any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStuck:
+    """The devices still hold memory after all the time they had."""
+
+    reason: str
+
+
+Event = (
+    Granted | GaveUp | Launched | LaunchFailed | Exited | LimitReached | Interrupted | StopAsked
+    | GraceOver | TreeGone | MemoryFree | MemoryStuck
+)  # fmt: skip
+
+
+# ---- what is to be done -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start the job's program."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """Send the signal to the job's foreground processes."""
+
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndTree:
+    """Send the signal to every process of the job; tell when none is left, or when the time for that is over."""
+
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchMemory:
+    """Tell when the devices are free of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Give up what is held and write the receipt."""
+
+    abandon: bool = False  # processes live on that hold the lease: leave it to them
+
+
+Instruction = Launch | PassOn | EndTree | WatchMemory | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One run's life so far."""
+
+    state: State = State.WAITING
+    exit: int | None = None
+    signal: int | None = None
+    cause: Cause | None = None
+    note: str | None = None
+    interrupts: int = 0
+    killed: bool = False  # SIGKILL has been sent
+    stuck: bool = False  # some of its processes outlive it
+
+    @property
+    def exit_code(self) -> int:
+        """What ``run`` exits with: the job's own code, 128 + signal, or ours."""
+        if self.cause is Cause.TIME_LIMIT:
+            return 124
+        if self.exit is not None:
+            return self.exit
+        if self.interrupts and self.cause is Cause.CANCELLED:
+            return 130
+        return 128 + self.signal if self.signal is not None else 1
+
+
+class ImpossibleEvent(Exception):
+    """The table has no such event in that state: a bug of ours."""
+
+
+Step = tuple[Life, tuple[Instruction, ...]]
+
+
+def advance(life: Life, event: Event) -> Step:
+    """The life after an event, and what to do about it."""
+    handler = _TABLE.get((life.state, type(event)))
+    if handler is None:
+        raise ImpossibleEvent(f"{event!r} cannot happen to a run like {life!r}")
+    return handler(life, event)
+
+
+def _start(life: Life, event: Granted) -> Step:
+    return replace(life, state=State.STARTING), (Launch(),)
+
+
+def _give_up(life: Life, event: GaveUp) -> Step:
+    return replace(life, state=State.DONE, cause=event.cause, note=event.reason), (Finish(),)
+
+
+def _run(life: Life, event: Launched) -> Step:
+    return replace(life, state=State.RUNNING), ()
+
+
+def _fail_to_launch(life: Life, event: LaunchFailed) -> Step:
+    return replace(life, state=State.DONE, cause=Cause.NOT_STARTED, note=event.reason), (Finish(),)
+
+
+def _sweep_up(life: Life, event: Exited) -> Step:
+    """The main process ended by itself; whatever it left behind has to go too."""
+    ended = _with_ending(replace(life, state=State.STOPPING), event)
+    return ended, (EndTree(signal.SIGTERM),)
+
+
+def _note_exit(life: Life, event: Exited) -> Step:
+    """The main process ended while it was being stopped. Its children may still need their grace."""
+    return _with_ending(life, event), ()
+
+
+def _with_ending(life: Life, event: Exited) -> Life:
+    cause = life.cause or event.oom
+    if cause is None:
+        ended_well = event.code == 0
+        cause = Cause.OK if ended_well else Cause.CANCELLED if life.interrupts else Cause.FAILED
+    return replace(life, exit=event.code, signal=event.signal, cause=cause)
+
+
+def _stop_at_limit(life: Life, event: LimitReached) -> Step:
+    return replace(life, state=State.STOPPING, cause=Cause.TIME_LIMIT), (EndTree(signal.SIGTERM),)
+
+
+def _interrupt(life: Life, event: Interrupted) -> Step:
+    """The first Ctrl-C is the job's business, the second is an order."""
+    if life.interrupts == 0:
+        return replace(life, interrupts=1), (PassOn(signal.SIGINT),)
+    return _kill(replace(life, interrupts=life.interrupts + 1, cause=Cause.CANCELLED))
+
+
+def _interrupt_stopping(life: Life, event: Interrupted) -> Step:
+    return _kill(replace(life, interrupts=life.interrupts + 1))
+
+
+def _kill(life: Life) -> Step:
+    return replace(life, state=State.STOPPING, killed=True), (EndTree(signal.SIGKILL),)
+
+
+def _stop(life: Life, event: StopAsked) -> Step:
+    note = f"the supervisor got {signal.Signals(event.signal).name}"
+    return replace(life, state=State.STOPPING, cause=Cause.CANCELLED, note=note), (EndTree(signal.SIGTERM),)
+
+
+def _stop_again(life: Life, event: StopAsked) -> Step:
+    """The grace already runs; asking again does not shorten it."""
+    return life, ()
+
+
+def _end_grace(life: Life, event: GraceOver) -> Step:
+    """SIGKILL after SIGTERM. What survives SIGKILL hangs in the kernel: it keeps the lease, and we say so."""
+    if not life.killed:
+        return _kill(life)
+    note = f"still there after SIGKILL: {event.left}"
+    return replace(life, state=State.DONE, stuck=True, note=note), (Finish(abandon=True),)
+
+
+def _watch_memory(life: Life, event: TreeGone) -> Step:
+    return replace(life, state=State.FREEING), (WatchMemory(),)
+
+
+def _finish(life: Life, event: MemoryFree) -> Step:
+    return replace(life, state=State.DONE), (Finish(),)
+
+
+def _finish_stuck(life: Life, event: MemoryStuck) -> Step:
+    return replace(life, state=State.DONE, note=event.reason), (Finish(),)
+
+
+def _finish_unseen(life: Life, event: Interrupted | StopAsked) -> Step:
+    """No patience for the memory. A device that is not free shows it, so nobody is put there."""
+    return replace(life, state=State.DONE, note=life.note or "not waited for the device's memory"), (Finish(),)
+
+
+_TABLE: dict[tuple[State, type], Callable[[Life, Any], Step]] = {
+    (State.WAITING, Granted): _start,
+    (State.WAITING, GaveUp): _give_up,
+    (State.STARTING, Launched): _run,
+    (State.STARTING, LaunchFailed): _fail_to_launch,
+    (State.RUNNING, Exited): _sweep_up,
+    (State.RUNNING, LimitReached): _stop_at_limit,
+    (State.RUNNING, Interrupted): _interrupt,
+    (State.RUNNING, StopAsked): _stop,
+    (State.STOPPING, Exited): _note_exit,
+    (State.STOPPING, GraceOver): _end_grace,
+    (State.STOPPING, Interrupted): _interrupt_stopping,
+    (State.STOPPING, StopAsked): _stop_again,
+    (State.STOPPING, TreeGone): _watch_memory,
+    (State.FREEING, MemoryFree): _finish,
+    (State.FREEING, MemoryStuck): _finish_stuck,
+    (State.FREEING, Interrupted): _finish_unseen,
+    (State.FREEING, StopAsked): _finish_unseen,
+}

@@ -1,0 +1,218 @@
+"""Where a request goes: a grant, or everything that stands in its way.
+
+One device: the fewest leases, then the least memory in use (in whole GiB, so that noise does not decide), then the
+lowest utilisation, then the lowest index. Several: the set whose worst link is best, then the smallest sum of links,
+then as for one. The CPUs are those near the devices, as :mod:`~gpujobs.scheduling.cpuset` says.
+
+Nothing depends on the order in which devices or leases are handed in. What is not known is never free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from gpujobs.model import (
+    CpuTopology,
+    DriverState,
+    Grant,
+    Hindrance,
+    Lease,
+    Link,
+    Obstacle,
+    Policy,
+    Refusal,
+    Request,
+    Snapshot,
+)
+from gpujobs.scheduling import cpuset
+from gpujobs.scheduling.obstacles import lasting, of_lease, passing
+from gpujobs.scheduling.occupancy import Occupancy, Situation, situation
+from gpujobs.units import format_size
+
+_DEFAULT = Policy()
+_UNKNOWN_LINK = Link.SYSTEM + 10
+_MOST_COMBINATIONS = 20_000  # a few tens of milliseconds; no machine with up to 16 devices has more
+# A driver that does not answer may do so again; one that is missing or needs a reboot does not while we wait.
+_PASSING_TROUBLE = (DriverState.SILENT, DriverState.FAILED)
+
+
+def place(
+    snapshot: Snapshot,
+    leases: Iterable[Lease],
+    request: Request,
+    topology: CpuTopology,
+    policy: Policy = _DEFAULT,
+    reserved: frozenset[str] = frozenset(),
+) -> Grant | Refusal:
+    """Devices and CPUs for a request, or why not; ``reserved`` are UUIDs kept for an earlier ticket."""
+    return decide(replace(situation(snapshot, topology, policy, leases), kept=reserved), request)
+
+
+def decide(now: Situation, request: Request) -> Grant | Refusal:
+    """The same as :func:`place`, for a situation worked out before."""
+    return impossible(now, request) or _grant(now, request)
+
+
+# ---- what can never be ------------------------------------------------------------------------------------------
+
+
+def impossible(now: Situation, request: Request) -> Refusal | None:
+    """Why waiting cannot help on this machine; None if it can."""
+    threads = cpuset.clamp(now.topology, request.threads, request.cpus)
+    if threads < request.threads:
+        return Refusal((Obstacle(Hindrance.CORES, what=f"{threads} may be used here"),), _threads(request), never=True)
+    if request.gpus == 0:
+        return None
+    if request.share and request.gpu_memory is None:
+        unsaid = Obstacle(Hindrance.MEMORY, what="a run that shares a GPU must say how much memory it needs")
+        return Refusal((unsaid,), wanted(now, request), never=True)
+    if now.snapshot.driver in _PASSING_TROUBLE or len(capable(now, request)) >= request.gpus:
+        return None
+    return Refusal(_missing(now, request) or _obstacles(now, request, lasting_only=True), wanted(now, request), True)
+
+
+def capable(now: Situation, request: Request) -> frozenset[str]:
+    """The devices that could serve the request one day, whoever is on them today."""
+    if request.gpus == 0:
+        return frozenset()
+    devices = (one.device for one in _candidates(now, request) if lasting(one, request, now.policy) is None)
+    return frozenset(device.uuid for device in devices if device.uuid is not None)
+
+
+def _candidates(now: Situation, request: Request) -> list[Occupancy]:
+    """The devices a request is about, in index order."""
+    return [one for one in now.occupancies if not request.devices or one.device.uuid in request.devices]
+
+
+def _missing(now: Situation, request: Request) -> tuple[Obstacle, ...]:
+    """The devices that are not in the machine at all."""
+    known = {one.device.uuid for one in now.occupancies}
+    if missing := [uuid for uuid in request.devices if uuid not in known]:
+        return (Obstacle(Hindrance.MISSING, what=f"this machine has no {' or '.join(missing)}"),)
+    if not request.devices and request.gpus > len(now.occupancies):
+        return (Obstacle(Hindrance.MISSING, what=f"this machine has {len(now.occupancies) or 'none'}"),)
+    return ()
+
+
+def _obstacles(now: Situation, request: Request, lasting_only: bool = False) -> tuple[Obstacle, ...]:
+    """The most telling obstacle on every candidate that has one."""
+    found = []
+    for one in _candidates(now, request):
+        obstacle = lasting(one, request, now.policy)
+        if obstacle is None and not lasting_only:
+            obstacle = passing(one, request, now)
+        if obstacle is not None:
+            found.append(obstacle)
+    return tuple(found)
+
+
+# ---- what can be now --------------------------------------------------------------------------------------------
+
+
+def _grant(now: Situation, request: Request) -> Grant | Refusal:
+    chosen: Sequence[Occupancy] = ()
+    if request.gpus:
+        obstacles = _obstacles(now, request)
+        blocked = {obstacle.device for obstacle in obstacles}
+        free = [one for one in _candidates(now, request) if one.device.index not in blocked]
+        if len(free) < request.gpus:
+            return Refusal((*_driver_trouble(now.snapshot), *obstacles), wanted(now, request))
+        chosen = sorted(_best(free, request.gpus, now.snapshot.links), key=lambda one: one.device.index)
+    cpus = cpuset.choose(now.topology, now.taken, request.threads, _near(chosen, now.topology), request.cpus)
+    if cpus is None:
+        return Refusal(_core_obstacles(now, request), _threads(request))
+    return Grant(tuple(one.device.uuid for one in chosen if one.device.uuid is not None), cpus)
+
+
+def _driver_trouble(snapshot: Snapshot) -> tuple[Obstacle, ...]:
+    if snapshot.driver is DriverState.OK:
+        return ()
+    return (Obstacle(Hindrance.UNUSABLE, what=snapshot.driver_message or str(snapshot.driver)),)
+
+
+def _near(chosen: Iterable[Occupancy], topology: CpuTopology) -> frozenset[int]:
+    near: frozenset[int] = frozenset()
+    for one in chosen:
+        node = one.device.numa_node
+        near |= one.device.cpus or (topology.nodes.get(node, frozenset()) if node is not None else frozenset())
+    return near
+
+
+def _core_obstacles(now: Situation, request: Request) -> tuple[Obstacle, ...]:
+    """The leases that hold cores it could have, and whether cores are kept for somebody else."""
+    mine = now.topology.cpus if request.cpus is None else request.cpus
+    cores = frozenset().union(*(core for core in now.topology.cores if core & mine))
+    holders = tuple(of_lease(Hindrance.CORES, lease) for lease in now.leases if lease.cpus & cores)
+    return (*holders, Obstacle(Hindrance.QUEUE)) if now.kept_cpus & cores else holders
+
+
+# ---- which of several -------------------------------------------------------------------------------------------
+
+
+def _best(free: Sequence[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
+    """The ``n`` best of the free devices."""
+    ranked = sorted(free, key=_preference)
+    if n == 1 or n == len(ranked):
+        return ranked[:n]
+    far = [[_distance(one, other, links) for other in ranked] for one in ranked]
+    if len({far[a][b] for a, b in combinations(range(len(ranked)), 2)}) == 1:
+        return ranked[:n]  # all alike, as behind an NVSwitch
+    if math.comb(len(ranked), n) > _MOST_COMBINATIONS:
+        sets: Iterable[tuple[int, ...]] = (_grown(seed, n, far) for seed in range(len(ranked)))
+    else:
+        sets = combinations(range(len(ranked)), n)  # the preferred first, and min() keeps the first of equals
+    return [ranked[place] for place in min(sets, key=lambda members: _spread(members, far))]
+
+
+def _preference(one: Occupancy) -> tuple[int, int, float, int]:
+    device = one.device
+    in_use = round((device.memory_used or 0) / 2**30)
+    return len(one.leases), in_use, math.inf if device.utilisation is None else device.utilisation, device.index
+
+
+def _distance(one: Occupancy, other: Occupancy, links: Mapping[frozenset[str], Link]) -> int:
+    pair = frozenset(uuid for uuid in (one.device.uuid, other.device.uuid) if uuid is not None)
+    return links.get(pair, _UNKNOWN_LINK)
+
+
+def _spread(members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The worst link within a set, and the sum of all."""
+    distances = [far[a][b] for a, b in combinations(members, 2)]
+    return max(distances), sum(distances)
+
+
+def _grown(seed: int, n: int, far: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """A set around one device, each time by the one that is nearest to all in it."""
+    members = [seed]
+    while len(members) < n:
+        others = (place for place in range(len(far)) if place not in members)
+        members.append(min(others, key=lambda place: _reach(place, members, far)))
+    return tuple(members)
+
+
+def _reach(place: int, members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
+    distances = [far[place][member] for member in members]
+    return max(distances), sum(distances)
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+def wanted(now: Situation, request: Request) -> str:
+    """What is asked for, in a few words: ``2 GPUs with 20.0GiB each``, ``GPU 3``, ``4 threads``."""
+    if request.gpus == 0:
+        return _threads(request)
+    plural = "s" if request.gpus > 1 else ""
+    gpus = f"{request.gpus} GPU{plural}"
+    if request.devices:
+        known = {one.device.uuid: str(one.device.index) for one in now.occupancies}
+        gpus = f"GPU{plural} {', '.join(known.get(uuid, uuid) for uuid in request.devices)}"
+    memory = f" with {format_size(request.gpu_memory)}" if request.gpu_memory else ""
+    return f"{gpus}{memory}{' each' if memory and plural else ''}"
+
+
+def _threads(request: Request) -> str:
+    return f"{request.threads} thread{'' if request.threads == 1 else 's'}"

@@ -1,0 +1,338 @@
+"""Carry a run from its lease to its receipt: what :mod:`gpujobs.scheduling.lifecycle` decides, done.
+
+One loop waits for everything at once (the job's output, the user's keys, signals, ended children, time limits), turns
+it into events, and carries out the instructions that come back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from gpujobs.errors import BoardError, LaunchError
+from gpujobs.host import Host
+from gpujobs.machine import kernel, launch, procs
+from gpujobs.machine.meter import Meter
+from gpujobs.machine.streams import Log, Traffic
+from gpujobs.model import Cause, ProcessId
+from gpujobs.records.rundir import RunFolder
+from gpujobs.scheduling import ending, lifecycle
+from gpujobs.scheduling.environment import JobEnvironment
+from gpujobs.scheduling.lifecycle import Event, Instruction, Life, State
+from gpujobs.turn import Turn
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_HEARD = (signal.SIGINT, *_ENDING, *_PASSED_ON, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+_KILL_AGAIN = 0.1  # a job that forks while it is killed is killed again
+_KILL_DEADLINE = 10.0  # what is there so long after SIGKILL hangs in the kernel
+_CLAIM_CHECK = 30.0
+_MEMORY_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_MEMORY_PAUSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start."""
+
+    argv: Sequence[str]
+    cwd: Path
+    environment: JobEnvironment
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went. Seconds, bytes, percent, joules."""
+
+    life: Life
+    started: float | None
+    ended: float
+    wall: float | None
+    cpu_seconds: float | None
+    peak_rss: int | None
+    peak_gpu_memory: int | None
+    mean_utilisation: float | None
+    energy: float | None
+    log_problem: str | None
+
+
+class Supervisor:
+    """One run, from its lease to its end. Must live in the main thread of a process that runs nothing else."""
+
+    def __init__(
+        self, host: Host, turn: Turn, program: Program, folder: RunFolder, limit: float | None, tell: Callable[[str], None]
+    ) -> None:
+        """``limit`` is the run's time limit in seconds; ``tell`` gets a line for people."""
+        self._host, self._turn, self._program, self._folder, self._tell = host, turn, program, folder, tell
+        self._limit = limit
+        self._life = Life()
+        self._events: list[Event] = []
+        self._selector = selectors.PollSelector()  # unlike epoll it takes plain files too
+        self._traffic = Traffic(Log(folder.output), self._selector)
+        self._job: ProcessId | None = None
+        self._meter: Meter | None = None
+        self._limit_at: float | None = None
+        self._grace_at: float | None = None
+        self._kill_at: float | None = None
+        self._memory_at: float | None = None
+        self._memory_deadline = 0.0
+        self._memory_pauses = iter(_MEMORY_PAUSES)
+        self._claim_at = time.monotonic() + _CLAIM_CHECK
+        self._started: float | None = None
+        self._begin: float | None = None
+        self._wall: float | None = None
+        self._cpu_seconds = 0.0
+        self._peak_rss = 0
+        self._oom_kills = procs.oom_kills()
+
+    def run(self) -> Outcome:
+        """Start the job, see it through, and give up what it held."""
+        kernel.adopt_orphans()
+        with self._listening():
+            try:
+                self._happen(lifecycle.Granted())
+                while self._life.state is not State.DONE:
+                    self._wait()
+                    while self._events and self._life.state is not State.DONE:
+                        self._happen(self._events.pop(0))
+            finally:
+                self._close()
+        meter = self._meter
+        return Outcome(
+            life=self._life,
+            started=self._started,
+            ended=time.time(),
+            wall=self._wall,
+            cpu_seconds=self._cpu_seconds if self._begin is not None else None,
+            peak_rss=max(self._peak_rss, meter.peak_rss if meter else 0) or None,
+            peak_gpu_memory=meter.peak_gpu_memory if meter else None,
+            mean_utilisation=meter.mean_utilisation if meter else None,
+            energy=meter.energy if meter else None,
+            log_problem=self._traffic.log.problem,
+        )
+
+    def _close(self) -> None:
+        if self._meter:
+            self._meter.stop()
+        self._traffic.close()
+        self._selector.close()
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Signals arrive as bytes on a pipe, so that the loop meets them in one place. Ignored ones stay ignored."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {number: signal.getsignal(number) for number in _HEARD}
+        wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for number in _HEARD:
+            if before[number] != signal.SIG_IGN:
+                signal.signal(number, _heard)
+        self._selector.register(reading, selectors.EVENT_READ, "signals")
+        self._signals = reading
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            os.close(reading)
+            os.close(writing)
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._timeout()):
+            if key.data == "signals":
+                self._hear()
+            else:
+                self._traffic.serve(key.data)
+        self._check_clock()
+
+    def _timeout(self) -> float:
+        if self._events:
+            return 0.0
+        times = (self._limit_at, self._grace_at, self._kill_at, self._memory_at, self._claim_at)
+        return max(0.0, min(at for at in times if at is not None) - time.monotonic())
+
+    def _hear(self) -> None:
+        for number in os.read(self._signals, 4096):
+            if number == signal.SIGINT:
+                self._events.append(lifecycle.Interrupted())
+            elif number in _ENDING:
+                self._events.append(lifecycle.StopAsked(number))
+            elif number in _PASSED_ON and self._job:
+                launch.pass_on(self._job, number, self._keeper())
+            elif number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGTSTP:
+                self._suspend()
+            elif number in (signal.SIGWINCH, signal.SIGCONT):
+                self._traffic.resize()
+
+    def _keeper(self) -> int | None:
+        return self._traffic.terminal.keeper if self._traffic.terminal else None
+
+    def _suspend(self) -> None:
+        """Ctrl-Z: the job sleeps with us. What it holds it keeps."""
+        self._traffic.suspend()
+        everybody = launch.remaining(self._others())
+        launch.stop(everybody)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        launch.wake(everybody)
+        self._traffic.resume()
+        self._traffic.resize()
+
+    def _reap(self) -> None:
+        for ended in launch.reap(self._others()):
+            self._cpu_seconds += ended.cpu_seconds
+            self._peak_rss = max(self._peak_rss, ended.peak_rss)
+            if self._job and ended.pid == self._job.pid:
+                self._wall = time.monotonic() - (self._begin or time.monotonic())
+                self._events.append(lifecycle.Exited(ended.code, ended.signal, self._oom(ended)))
+        if self._life.state is State.STOPPING and not launch.remaining(self._others()):
+            self._events.append(lifecycle.TreeGone())
+
+    def _oom(self, ended: launch.Ended) -> Cause | None:
+        if ended.signal == signal.SIGKILL and not self._life.killed and self._kernel_killed():
+            return Cause.HOST_OOM
+        if ended.code == 0:
+            return None
+        self._traffic.drain(0.0)
+        return ending.named_in(self._traffic.log.tail())
+
+    def _kernel_killed(self) -> bool:
+        """Whether the kernel has killed for memory since we started; not always ours, but then we died alike."""
+        now = procs.oom_kills()
+        return now is not None and self._oom_kills is not None and now > self._oom_kills
+
+    def _others(self) -> tuple[int, ...]:
+        return tuple(self._host.reader.pids) if "reader" in self._host.__dict__ else ()
+
+    def _check_clock(self) -> None:
+        now = time.monotonic()
+        if self._limit_at is not None and now >= self._limit_at:
+            self._limit_at = None
+            if self._life.state is State.RUNNING:
+                self._events.append(lifecycle.LimitReached())
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = now + _KILL_AGAIN
+            launch.end(launch.remaining(self._others()), signal.SIGKILL)
+            self._reap()
+        if self._grace_at is not None and now >= self._grace_at:
+            self._grace_at = None
+            self._end_grace()
+        if self._memory_at is not None and now >= self._memory_at:
+            self._check_memory()
+        if now >= self._claim_at:
+            self._claim_at = now + _CLAIM_CHECK
+            with contextlib.suppress(BoardError):  # the lock is still ours; only its name is missing
+                self._turn.lease.restore()
+
+    def _end_grace(self) -> None:
+        left = procs.describe([process.pid for process in launch.remaining(self._others())])
+        names = ", ".join(f"pid {process.id.pid} ({process.command[:60]})" for process in left.values())
+        self._events.append(lifecycle.GraceOver(names) if left else lifecycle.TreeGone())
+
+    # ---- instructions -----------------------------------------------------------------------------------------
+
+    def _happen(self, event: Event) -> None:
+        if isinstance(event, lifecycle.TreeGone) and self._life.state is not State.STOPPING:
+            return  # said twice: by the clock and by the last child
+        self._life, instructions = lifecycle.advance(self._life, event)
+        for instruction in instructions:
+            self._carry_out(instruction)
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        if isinstance(instruction, lifecycle.Launch):
+            self._launch()
+        elif isinstance(instruction, lifecycle.PassOn) and self._job:
+            launch.pass_on(self._job, instruction.signal, self._keeper())
+        elif isinstance(instruction, lifecycle.EndTree):
+            self._end_tree(instruction.signal)
+        elif isinstance(instruction, lifecycle.WatchMemory):
+            self._watch_memory()
+        elif isinstance(instruction, lifecycle.Finish):
+            self._finish(instruction.abandon)
+
+    def _launch(self) -> None:
+        lease = self._turn.lease
+        try:
+            self._job = launch.start(
+                self._program.argv,
+                environment=self._program.environment.variables,
+                cwd=self._program.cwd,
+                cpus=self._cpus(),
+                keep=lease.descriptors,
+                streams=self._traffic.streams,
+            )
+        except LaunchError as error:
+            self._happen(lifecycle.LaunchFailed(str(error)))
+            return
+        self._started, self._begin = time.time(), time.monotonic()
+        self._limit_at = self._begin + self._limit if self._limit else None
+        lease.change(dataclasses.replace(lease.claim, session=self._job.pid))
+        self._traffic.launched()
+        self._happen(lifecycle.Launched())
+        look = self._host.look if lease.claim.devices else None
+        self._meter = Meter(os.getpid(), self._others, lambda: lease.claim, look, self._folder.usage)
+        self._meter.start()
+        self._reap()  # it may have ended before we listened
+
+    def _cpus(self) -> frozenset[int]:
+        """The granted CPUs; of a scripted machine, as far as they exist here."""
+        granted = self._turn.lease.claim.cpus
+        return granted & frozenset(os.sched_getaffinity(0)) if self._host.topology.scripted else granted
+
+    def _end_tree(self, number: int) -> None:
+        left = launch.remaining(self._others())
+        if not left:
+            self._events.append(lifecycle.TreeGone())
+            return
+        if self._life.exit is not None or self._life.signal is not None:
+            self._tell(f"the job left {len(left)} process{'es' if len(left) > 1 else ''} behind; ending them")
+        killing = number == signal.SIGKILL
+        self._kill_at = time.monotonic() + _KILL_AGAIN if killing else None
+        self._grace_at = time.monotonic() + (_KILL_DEADLINE if killing else self._host.settings.policy.grace)
+        launch.end(left, number)
+
+    def _finish(self, abandon: bool) -> None:
+        self._traffic.drain(1.0)
+        if abandon:
+            self._turn.lease.abandon()
+        else:
+            self._turn.lease.release()
+
+    # ---- memory -----------------------------------------------------------------------------------------------
+
+    def _watch_memory(self) -> None:
+        if self._meter:
+            self._meter.stop()
+        self._grace_at = self._kill_at = None
+        if not self._turn.lease.claim.devices:
+            self._events.append(lifecycle.MemoryFree())
+            return
+        self._memory_deadline = time.monotonic() + self._host.settings.policy.memory_deadline
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        seen = self._meter.seen if self._meter else set()
+        held = ending.still_held(self._turn.snapshot, self._host.look(), self._turn.lease.claim, seen)
+        self._memory_at = None
+        if held is None:
+            self._events.append(lifecycle.MemoryFree())
+        elif time.monotonic() >= self._memory_deadline:
+            patience = self._host.settings.policy.memory_deadline
+            self._events.append(lifecycle.MemoryStuck(f"{held}, {patience:.0f} s after the job's end"))
+        else:
+            self._memory_at = time.monotonic() + next(self._memory_pauses, _MEMORY_PAUSE)
+
+
+def _heard(number: int, frame: FrameType | None) -> None:
+    """The byte on the wake-up pipe says it all."""

@@ -1,0 +1,250 @@
+"""Wait for a turn: from a request to a lease.
+
+    look at the devices -> take the arbiter -> read all claims -> decide -> write the lease (or a ticket) -> let go
+
+Whoever waits sleeps until the board changes. Only what nobody announces is asked for again and again: a stranger's
+process or memory on a device, which is looked at every two seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gpujobs.errors import Busy, CorruptClaim, DriverError, GpujobsError, NoSuchDevice
+from gpujobs.host import Host
+from gpujobs.machine import procs
+from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
+from gpujobs.machine.watch import Watch
+from gpujobs.model import (
+    Device,
+    DriverState,
+    Grant,
+    Health,
+    Hindrance,
+    Lease,
+    Obstacle,
+    ProcessId,
+    Refusal,
+    Request,
+    Snapshot,
+    Ticket,
+)
+from gpujobs.scheduling import order
+from gpujobs.views.refusal import sentence
+
+# What may change without anybody telling us.
+_UNANNOUNCED = {
+    Hindrance.STRANGER,
+    Hindrance.UNSEEN,
+    Hindrance.UNACCOUNTED,
+    Hindrance.MEMORY,
+    Hindrance.UNKNOWN_MEMORY,
+    Hindrance.UNUSABLE,
+    Hindrance.PROHIBITED,
+    Hindrance.MISSING,
+}
+_STRANGER_INTERVAL = 2.0
+# Just after a change, a process that has ended may still stand in the driver's list for an instant.
+_SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+# Nothing should need it: a look now and then, should the kernel's word ever fail to come.
+_INSURANCE = 300.0
+# Everybody wakes at each change, but only the first few can start: the others leave the processor to them.
+_FRONT = 16
+_STAGGER = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A lease, and what the devices looked like when it was decided."""
+
+    lease: HeldClaim[Lease]
+    snapshot: Snapshot
+
+
+class Waiter:
+    """One request's way to its turn."""
+
+    def __init__(
+        self,
+        host: Host,
+        request: Request,
+        tell: Callable[[str], None],
+        *,
+        patience: float | None = None,
+        run: str | None = None,
+        run_number: int | None = None,
+    ) -> None:
+        """``patience`` in seconds; 0: now or not at all; None: as long as it takes. ``tell`` gets a line for people."""
+        self._host, self._request, self._tell = host, request, tell
+        self._deadline = None if patience is None else time.monotonic() + patience
+        self._run, self._run_number = run, run_number
+        self._id, self._since = new_id(), time.time()
+        self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        self._ticket: HeldClaim[Ticket] | None = None
+        self._told: object = None
+        self._retries: Iterator[float] = iter(_SOON)
+        self._snapshot = Snapshot(self._since)
+
+    def take(self) -> Turn:
+        """Wait for the turn and take it.
+
+        Raises NoSuchDevice if the machine can never grant it, Busy if patience is over, CorruptClaim if a live claim
+        cannot be read when it first looks, DriverError and BoardError if those cannot be used.
+        """
+        self._host.board.clean()
+        try:
+            with Watch(self._host.board.folder) as watch:
+                while True:
+                    watch.drain()
+                    turn, reason = self._try()
+                    if turn is not None:
+                        return turn
+                    self._report(reason)
+                    self._rest(watch, reason)
+        finally:
+            if self._ticket is not None:
+                self._ticket.release()
+
+    # ---- one attempt ------------------------------------------------------------------------------------------
+
+    def _try(self) -> tuple[Turn | None, Refusal]:
+        # Read before the arbiter is taken: a driver that hangs must never hold it.
+        self._snapshot = self._host.look() if self._request.gpus else Snapshot(time.time())
+        with self._host.board.arbiter(slow=self._tell):
+            claims = self._host.board.read()
+            mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
+            grant, reason = self._decide(claims, mine, self._snapshot)
+            if grant is not None:
+                return Turn(self._host.board.lease(self._lease(grant)), self._snapshot), reason
+            if self._ticket is None:
+                self._refuse_at_once(claims, reason)
+            if self._patience_left() == 0:
+                raise Busy(sentence(reason, time.time()))
+            if self._ticket is None:
+                self._ticket = self._host.board.ticket(mine)
+            self._ticket.restore()
+        return None, reason
+
+    def _new_ticket(self, claims: Claims) -> Ticket:
+        uid = os.geteuid()
+        return Ticket(self._id, next_number(claims), uid, procs.user_name(uid), self._since, self._request, self._me)
+
+    def _decide(self, claims: Claims, mine: Ticket, snapshot: Snapshot) -> tuple[Grant | None, Refusal]:
+        if claims.corrupt is not None:
+            what = f"a claim of {claims.corrupt.user} that cannot be read ({claims.corrupt.path})"
+            return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=what))
+        if self._request.gpus and snapshot.driver is not DriverState.OK:
+            return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=f"the driver: {_driver(snapshot)}"))
+        others = (ticket for ticket in claims.tickets if ticket.id != mine.id)
+        machine = order.Machine(snapshot, self._host.topology)
+        settings = order.Settings(self._host.settings.policy)
+        decision = order.next((*others, mine), claims.leases, {}, time.time(), {}, machine, settings)
+        granted = dict(decision.starts).get(mine.id)
+        return granted, decision.reasons.get(mine.id, self._refusal())
+
+    def _refusal(self, *obstacles: Obstacle) -> Refusal:
+        return Refusal(obstacles, wanted=self._request.name)
+
+    def _refuse_at_once(self, claims: Claims, reason: Refusal) -> None:
+        """What no waiting mends, while nobody has begun to wait; a card lost later may come back."""
+        if (trouble := claims.corrupt) is not None:
+            raise CorruptClaim(
+                f"the claim {trouble.path} of {trouble.user} is held by a live process but {trouble.message}, so "
+                f"nobody knows what it holds; ask {trouble.user} to end that run, or an administrator to remove the file"
+            )
+        if self._request.gpus and self._snapshot.driver is not DriverState.OK:
+            raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
+        if reason.never:
+            raise NoSuchDevice(sentence(reason, time.time()))
+        if parent := self._holding_ancestor(reason):
+            raise GpujobsError(
+                f"this would wait for ever: {parent.what}, inside which it was started, holds what it wants; "
+                "give the inner run --gpu none or the outer one less"
+            )
+
+    def _holding_ancestor(self, reason: Refusal) -> Obstacle | None:
+        """A lease in the way under which this very process runs, if only such leases are in the way."""
+        described = procs.describe([self._me.pid]).get(self._me.pid)
+        lineage = described.lineage if described else ()
+        ours = [one for one in reason.obstacles if one.holder is not None and one.holder in lineage]
+        return ours[0] if ours and len(ours) == len(reason.obstacles) else None
+
+    def _lease(self, grant: Grant) -> Lease:
+        now, request = time.time(), self._request
+        length = request.expect or request.time_limit
+        return Lease(
+            id=self._id,
+            uid=os.geteuid(),
+            user=procs.user_name(os.geteuid()),
+            since=now,
+            name=request.name,
+            devices=grant.devices,
+            cpus=grant.cpus,
+            holder=self._me,
+            share=request.share,
+            gpu_memory=request.gpu_memory,
+            run=self._run,
+            run_number=self._run_number,
+            ends=now + length if length else None,
+        )
+
+    # ---- between attempts -------------------------------------------------------------------------------------
+
+    def _report(self, reason: Refusal) -> None:
+        """Tell why, once for each change of reason; not for every megabyte that moves."""
+        told = [dataclasses.replace(one, memory=None, since=None) for one in reason.obstacles]
+        if told != self._told:
+            self._told = told
+            self._tell(sentence(reason, time.time()))
+
+    def _patience_left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _rest(self, watch: Watch, reason: Refusal) -> None:
+        """Sleep until another attempt makes sense."""
+        asking = any(one.kind in _UNANNOUNCED for one in reason.obstacles)
+        while True:
+            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _INSURANCE
+            left = self._patience_left()
+            changed = watch.wait(pause if left is None else min(pause, left))
+            if not changed:
+                return
+            self._retries = iter(_SOON)
+            if self._may_start(watch):
+                return
+
+    def _may_start(self, watch: Watch) -> bool:
+        """Whether, after a change, it could be our turn if every device were clean.
+
+        This reads the board, but neither the driver nor the arbiter: a hundred waiters cost next to nothing.
+        """
+        assert self._ticket is not None
+        claims = self._host.board.read()
+        ahead = sum(ticket.number < self._ticket.claim.number for ticket in claims.tickets)
+        if ahead > _FRONT:
+            time.sleep(min(1.0, _STAGGER * (ahead - _FRONT)))
+            watch.drain()
+            claims = self._host.board.read()
+        if not self._ticket.intact():
+            return True
+        grant, _ = self._decide(claims, self._ticket.claim, _cleaned(self._snapshot))
+        return grant is not None
+
+
+def _driver(snapshot: Snapshot) -> str:
+    return f"{snapshot.driver}{f' ({snapshot.driver_message})' if snapshot.driver_message else ''}"
+
+
+def _cleaned(snapshot: Snapshot) -> Snapshot:
+    """The snapshot as if everything on the usable devices had just gone."""
+
+    def cleaned(device: Device) -> Device:
+        if device.health is Health.UNUSABLE:
+            return device
+        return dataclasses.replace(device, processes=(), memory_used=0, memory_free=device.memory_total, utilisation=0)
+
+    return dataclasses.replace(snapshot, driver=DriverState.OK, devices=tuple(map(cleaned, snapshot.devices)))

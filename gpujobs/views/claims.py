@@ -1,0 +1,117 @@
+"""The tables of what is held and of who waits, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpujobs.model import Lease, Request, Snapshot, Ticket
+from gpujobs.units import format_cpu_list, format_duration, format_size
+from gpujobs.views.processes import LONGEST_RUN, run_label, user_cell
+from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut
+
+_HELD = (
+    Column("GPU", 3, gap=0),
+    Column("USER", 8),
+    Column("RUN", 16, gap=2, to_left=True),
+    Column("HELD FOR", 8, gap=2),
+    Column("LEFT", 7, gap=2),
+    Column("THREADS", 7, gap=2),
+    Column("CPUS", 9, gap=2, to_left=True, mark="..."),
+)
+_QUEUE = (
+    Column("", 2, gap=0),
+    Column("USER", 8),
+    Column("RUN", 16, gap=2, to_left=True),
+    Column("WAITING", 7, gap=2),
+    Column("WANTS", 30, gap=2, to_left=True, mark="..."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A ticket and the sentence that says why it has to wait."""
+
+    ticket: Ticket
+    reason: str | None = None
+
+
+def lease_table(leases: Sequence[Lease], snapshot: Snapshot, now: float, uid: int | None) -> Table:
+    """Who holds what, since how long, and for about how much longer."""
+    rows = [
+        Row(
+            [
+                _indices(lease, snapshot),
+                user_cell(lease.user),
+                cut(clean(run_label(lease)), LONGEST_RUN),
+                format_duration(max(now - lease.since, 0)),
+                _left(lease.ends, now),
+                str(len(lease.cpus)),
+                format_cpu_list(lease.cpus),
+            ],
+            mine=lease.uid == uid,
+            below=[f"the driver does not show {clean(lost)}" for lost in _lost(lease.devices, snapshot)],
+        )
+        for lease in leases
+    ]
+    return Table(_HELD, rows)
+
+
+def waiting_table(waiting: Sequence[Waiting], snapshot: Snapshot, now: float, uid: int | None) -> Table:
+    """Who waits, in the order of their turns, each with what stands in the way."""
+    rows = [
+        Row(
+            [
+                str(place),
+                user_cell(entry.ticket.user),
+                cut(clean(entry.ticket.request.name), LONGEST_RUN),
+                format_duration(max(now - entry.ticket.since, 0)),
+                wants(entry.ticket.request, snapshot),
+            ],
+            mine=entry.ticket.uid == uid,
+            below=[clean(reason) for reason in _reasons(entry)],
+        )
+        for place, entry in enumerate(waiting, 1)
+    ]
+    return Table(_QUEUE, rows)
+
+
+def wants(request: Request, snapshot: Snapshot) -> str:
+    """What a request asks for, in words."""
+    gpus = f"{request.gpus} GPU{'' if request.gpus == 1 else 's'}" if request.gpus else "no GPU"
+    if request.devices:
+        gpus = device_list(request.devices, snapshot)
+    memory = f" {format_size(request.gpu_memory)}" if request.gpu_memory else ""
+    threads = f"{request.threads} thread{'' if request.threads == 1 else 's'}"
+    return f"{gpus}{memory}{' shared' if request.share else ''}, {threads}"
+
+
+def device_list(uuids: Sequence[str], snapshot: Snapshot) -> str:
+    """``GPU 0-1``; of what the driver does not show, the beginning of the UUID."""
+    known = _known(uuids, snapshot)
+    listed = [f"GPU {format_cpu_list(known)}"] if known else []
+    return ",".join(listed + [clean(uuid)[:12] for uuid in _lost(uuids, snapshot)])
+
+
+def _indices(lease: Lease, snapshot: Snapshot) -> str:
+    marks = ["?"] * len(_lost(lease.devices, snapshot))
+    return ",".join(filter(None, [format_cpu_list(_known(lease.devices, snapshot)), *marks])) or "none"
+
+
+def _known(uuids: Sequence[str], snapshot: Snapshot) -> frozenset[int]:
+    return frozenset(device.index for device in snapshot.devices if device.uuid in uuids)
+
+
+def _lost(uuids: Sequence[str], snapshot: Snapshot) -> list[str]:
+    return [uuid for uuid in uuids if snapshot.device(uuid) is None]
+
+
+def _left(ends: float | None, now: float) -> str:
+    if ends is None:
+        return UNKNOWN
+    return f"~{format_duration(ends - now)}" if ends > now else "overdue"
+
+
+def _reasons(entry: Waiting) -> list[str]:
+    stopped = "its waiter is suspended and cannot take its turn" if entry.ticket.stopped else None
+    return [reason for reason in (stopped, entry.reason) if reason]

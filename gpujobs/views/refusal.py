@@ -1,0 +1,171 @@
+"""Why a run has to wait, or can never start, as one line that a person understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from gpujobs.model import Hindrance, Obstacle, Refusal
+from gpujobs.units import format_duration, format_size
+from gpujobs.views.table import clean, cut
+
+_LONGEST = 60  # columns of a command or a name
+_MOST_CLAUSES = 4
+_PLURAL = {"is": "are", "has": "have"}
+_LAST = {Hindrance.MASKED, Hindrance.UNUSABLE, Hindrance.PROHIBITED}  # true, but not what one is waiting for
+
+
+def sentence(refusal: Refusal, now: float) -> str:
+    """One line without a full stop that names what is in the way; ``now`` is in seconds since the epoch."""
+    if refusal.never:
+        return _never(refusal, now)
+    said = _clauses(refusal.obstacles, now)
+    if said and all(
+        one.kind in (Hindrance.QUEUE, Hindrance.STOPPED) and one.device is None for one in refusal.obstacles
+    ):
+        return said
+    return f"waiting for {_line(refusal.wanted)}{said and ': '}{said}"
+
+
+def _never(refusal: Refusal, now: float) -> str:
+    wanted, obstacles = _line(refusal.wanted), refusal.obstacles
+    if any(obstacle.kind in (Hindrance.MISSING, Hindrance.CORES) for obstacle in obstacles):
+        asked = "was" if wanted.startswith(("1 ", "GPU ")) else "were"
+        return f"{wanted} {asked} asked for, {_words(obstacles[0].what)}"
+    if len(obstacles) == 1 and obstacles[0].device is None:
+        return _words(obstacles[0].what)
+    sizes = [obstacle.memory or 0 for obstacle in obstacles if obstacle.kind is Hindrance.MEMORY]
+    number, _, size = wanted.partition(" with ")
+    if len(sizes) == len(obstacles) and size and number == "1 GPU":
+        return f"no GPU here has {size}: the largest has {format_size(max(sizes))}"
+    if len(obstacles) == 1 and not sizes and number == f"GPU {obstacles[0].device}":
+        return _clauses(obstacles, now)
+    return f"{wanted} cannot be had here: {_clauses(obstacles, now)}"
+
+
+# ---- several obstacles ------------------------------------------------------------------------------------------
+
+
+def _clauses(obstacles: Sequence[Obstacle], now: float) -> str:
+    """What is in the way, the same on several devices said once, and not more than can be read."""
+    devices: dict[tuple[str, str], list[int]] = {}
+    for predicate, members in _predicates(obstacles, now).items():
+        devices[predicate] = sorted({one.device for one in members if one.device is not None})
+    clauses = [_clause(verb, rest, indices) for (verb, rest), indices in devices.items()]
+    if len(clauses) > _MOST_CLAUSES:
+        dropped = list(devices.values())[_MOST_CLAUSES - 1 :]
+        clauses[_MOST_CLAUSES - 1 :] = [f"and {sum(max(1, len(indices)) for indices in dropped)} more"]
+    return "; ".join(clauses)
+
+
+def _predicates(obstacles: Sequence[Obstacle], now: float) -> Mapping[tuple[str, str], Sequence[Obstacle]]:
+    """Obstacles by what is said of them; those of the queue are one per device, however many tickets are ahead."""
+    said: dict[tuple[str, str], list[Obstacle]] = {}
+    ahead: dict[int | None, list[Obstacle]] = {}
+    for obstacle in sorted(obstacles, key=lambda one: one.kind in _LAST):
+        if obstacle.kind is Hindrance.QUEUE:
+            ahead.setdefault(obstacle.device, []).append(obstacle)
+        else:
+            said.setdefault(_predicate(obstacle, now), []).append(obstacle)
+    for device, tickets in ahead.items():
+        said.setdefault(("is", _ahead(tickets, "behind" if device is None else "kept for")), []).extend(tickets)
+    return said
+
+
+def _clause(verb: str, rest: str, devices: Sequence[int]) -> str:
+    if not devices:
+        return rest
+    subject = f"GPU{'s' if len(devices) > 1 else ''} {', '.join(map(str, devices))}"
+    return f"{subject} {_PLURAL.get(verb, verb) if len(devices) > 1 else verb} {rest}"
+
+
+def _ahead(tickets: Sequence[Obstacle], how: str) -> str:
+    """``behind 2 runs: anna sine_lstm, bob train.py``, or ``kept for anna sine_lstm``."""
+    named = [_who(ticket.user, ticket.what) for ticket in tickets if ticket.user is not None]
+    if not named:
+        return f"{how} an earlier run"
+    count = next((_words(ticket.what) for ticket in tickets if ticket.user is None), None)
+    if count is not None:
+        return f"{how} {count}: {', '.join(named)}, …"
+    if how == "behind":
+        how = f"behind {len(named)} run{'' if len(named) == 1 else 's'}:"
+    return f"{how} {', '.join(named)}"
+
+
+# ---- one obstacle: what is said of its device, verb and rest ----------------------------------------------------
+
+
+def _predicate(one: Obstacle, now: float) -> tuple[str, str]:
+    match one.kind:
+        case Hindrance.LEASE:
+            return "is", f"leased by {_holder(one)}{_since(one, now)}{_ends(one, now)}"
+        case Hindrance.CORES:
+            return "", f"{_holder(one)} holds cores{_since(one, now)}{_ends(one, now)}"
+        case Hindrance.STRANGER:
+            command = " ".join(filter(None, (f"pid {one.pid}", _words(one.what))))
+            since = _since(one, now)
+            return "has", f"a process of {_words(one.user) or '?'}: {command}{_size(one)}{since and ','}{since}"
+        case Hindrance.UNSEEN:
+            return "has", f"a process that cannot be seen from here: pid {one.pid}{_size(one)}"
+        case Hindrance.STOPPED:
+            return "", "its waiter is suspended and cannot take its turn"
+        case _:
+            return _state(one)
+
+
+def _state(one: Obstacle) -> tuple[str, str]:
+    """The same for what is nobody's doing."""
+    match one.kind:
+        case Hindrance.MEMORY if one.user is not None:
+            return "has", f"{format_size(one.memory)} left beside {_holder(one)}"
+        case Hindrance.MEMORY:
+            return "has", f"{format_size(one.memory)} {_words(one.what)}".rstrip()
+        case Hindrance.UNACCOUNTED:
+            return "has", f"{format_size(one.memory)} in use that no visible process explains"
+        case Hindrance.UNKNOWN_MEMORY:
+            return "has", f"an unknown amount of memory in use: {_words(one.what)}"
+        case Hindrance.MASKED:
+            return "is", f"hidden by {_words(one.what)}"
+        case Hindrance.UNUSABLE | Hindrance.PROHIBITED if one.device is not None:
+            return "cannot", f"be used: {_words(one.what)}"
+        case Hindrance.UNUSABLE:
+            return "", f"not every GPU can be seen: {_words(one.what)}"
+        case _:
+            return "is", _words(one.what)
+
+
+# ---- words ------------------------------------------------------------------------------------------------------
+
+
+def _words(text: str | None) -> str:
+    """Somebody else's words: harmless to a terminal, on one line and not too long."""
+    return cut(_line(text or ""), _LONGEST, "…")
+
+
+def _line(text: str) -> str:
+    return clean(" ".join(text.split()))
+
+
+def _who(user: str | None, name: str | None) -> str:
+    return " ".join(filter(None, (_words(user) or "?", _words(name))))
+
+
+def _holder(one: Obstacle) -> str:
+    """``anna (run 12, sine_lstm)``."""
+    run: Iterable[str] = filter(None, (f"run {one.run_number}" if one.run_number is not None else "", _words(one.what)))
+    details = ", ".join(run)
+    return f"{_words(one.user) or '?'}{f' ({details})' if details else ''}"
+
+
+def _size(one: Obstacle) -> str:
+    return f", {format_size(one.memory)}" if one.memory is not None else ""
+
+
+def _since(one: Obstacle, now: float) -> str:
+    return f" since {format_duration(max(0.0, now - one.since))}" if one.since is not None else ""
+
+
+def _ends(one: Obstacle, now: float) -> str:
+    if one.ends is None:
+        return ""
+    left = one.ends - now
+    return f", about {format_duration(left)} left" if left > 0 else f", overdue by {format_duration(-left)}"

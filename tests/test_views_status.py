@@ -1,0 +1,272 @@
+"""The status as text.
+
+Whole outputs are compared with ``tests/golden/status_*.txt``. After a change that is meant,
+``GPUJOBS_REGENERATE=1 pytest tests/test_views_status.py`` writes them anew; read every one before committing it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpujobs.model import Device, DriverState, GpuProcess, Health, ProcessKind, Request, Snapshot
+from gpujobs.views.box import level
+from gpujobs.views.claims import wants
+from gpujobs.views.status import Status, Style, render
+from gpujobs.views.table import GREEN, RED, RESET, YELLOW, clean, cut, to_ascii, width, wrap
+from statuses import BUSY, GIB, IDLE, MIB, NOW, device, lease, process, statuses, waiting
+
+REGENERATE = "GPUJOBS_REGENERATE" in os.environ  # read before the tests have their own environment
+GOLDEN = Path(__file__).parent / "golden"
+
+CLASSIC = Style()
+NO_DRIVER = Status(Snapshot(NOW, driver=DriverState.NOT_LOADED, driver_message="Driver Not Loaded"), NOW)
+LONG_PIDS = replace(
+    IDLE,
+    snapshot=replace(
+        IDLE.snapshot,
+        devices=(device(0, memory_used=GIB, processes=(process(987), process(4194300, user="bob", elapsed=59.0))),),
+    ),
+)
+
+
+def with_device(status, changed):
+    return replace(status, snapshot=replace(status.snapshot, devices=(changed,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "style"),
+    [
+        ("idle", IDLE, Style()),
+        ("busy", BUSY, Style(uid=1001)),
+        ("busy_80", BUSY, Style(width=80)),
+        ("busy_132", BUSY, Style(width=132, uid=1001)),
+        ("busy_ascii", BUSY, Style(width=132, ascii=True)),
+        ("busy_color", BUSY, Style(color=True, uid=1001)),
+        ("long_pids", LONG_PIDS, Style()),
+        ("no_driver", NO_DRIVER, Style()),
+        ("no_driver_claims", replace(NO_DRIVER, leases=BUSY.leases, waiting=BUSY.waiting), Style()),
+        ("no_devices", Status(Snapshot(NOW), NOW), Style()),
+    ],
+)
+def test_golden(name, status, style):
+    path, text = GOLDEN / f"status_{name}.txt", render(status, style)
+    if REGENERATE:
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+# ---- the process table, as nvidia-htop has it -----------------------------------------------------------------------
+
+
+def process_lines(status, style=CLASSIC):
+    lines = render(status, style).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("|  GPU"))
+    return lines[start - 1 : lines.index(lines[start - 1], start) + 1]
+
+
+def test_columns_stand_where_nvidia_htop_has_them():
+    listed = device(
+        0, memory_used=GIB, processes=(process(51234, 1234 * MIB, user="alice", elapsed=3723.0, rss=64 * GIB),)
+    )
+    assert process_lines(with_device(IDLE, listed)) == [
+        "+-----------------------------------------------------------------------------+",
+        "|  GPU   PID     USER    GPU MEM  %CPU  %MEM      TIME  COMMAND               |",
+        "|    0 51234    alice    1234MiB   101  25.0  01:02:03  python train.py --lr  |",
+        "+-----------------------------------------------------------------------------+",
+    ]
+
+
+@pytest.mark.parametrize(("pid", "expected"), [(7, 79), (99999, 79), (100000, 80), (4194304, 81)])
+def test_without_a_terminal_long_pids_widen_every_row(pid, expected):
+    status = with_device(IDLE, device(0, processes=(process(pid),)))
+    assert {len(line) for line in render(status).splitlines() if line} == {expected}
+
+
+def test_a_terminal_is_never_overrun_by_a_long_pid():
+    status = with_device(IDLE, device(0, processes=(process(4194304),)))
+    assert {len(line) for line in render(status, Style(width=80)).splitlines() if line} == {80}
+
+
+@pytest.mark.parametrize(
+    ("of_host", "cell"),
+    [
+        ({"elapsed": 59.9}, "    00:59  python"),
+        ({"elapsed": 3600.0}, " 01:00:00  python"),
+        ({"elapsed": 86399.0}, " 23:59:59  python"),
+        ({"elapsed": 86400.0}, "   1 days  python"),
+        ({"elapsed": None}, "      N/A  python"),
+        ({"cpu_percent": 0.04}, "   0.0 "),
+        ({"cpu_percent": 99.94}, "  99.9 "),
+        ({"cpu_percent": 99.96}, "   100 "),
+        ({"cpu_percent": 1600.0}, "  1600 "),
+        ({"cpu_percent": None}, "   N/A "),
+        ({"rss": None}, " 101   N/A "),
+        ({"user": "eightful"}, " eightful "),
+        ({"user": "ninechars"}, " ninecha+ "),
+        ({"command": "x" * 50}, f"  {'x' * 20}  |"),
+        ({"command": "tail\x1b]0;gone\x07"}, "  tail?]0;gone?  "),
+    ],
+)
+def test_cells_of_a_process(of_host, cell):
+    [row] = process_lines(with_device(IDLE, device(0, processes=(process(51234, **of_host),))))[2:-1]
+    assert cell in row
+
+
+def test_a_process_that_cannot_be_seen_is_listed_without_inventing_anything():
+    hidden = device(0, processes=(GpuProcess(888, frozenset({ProcessKind.COMPUTE})),))
+    [row] = process_lines(with_device(IDLE, hidden))[2:-1]
+    assert row == "|    0   888        ?        N/A   N/A   N/A       N/A  (not visible here)    |"
+
+
+def test_no_process_is_said_in_the_words_of_nvidia_smi():
+    assert f"|  {'No running processes found':73}  |" in render(IDLE).splitlines()
+
+
+def test_no_process_is_not_said_where_the_list_could_not_be_read():
+    unread = device(0, processes=None, errors={"processes": "Insufficient Permissions"})
+    text = render(with_device(IDLE, unread))
+    assert "No running processes" not in text
+    assert "Insufficient Permis" in text
+
+
+def test_the_run_of_a_process_is_shown_where_there_is_room():
+    assert "RUN" not in "".join(process_lines(BUSY, Style(width=90)))
+    assert "#12 sine_lstm  python train.py" in "".join(process_lines(BUSY, Style(width=120)))
+
+
+# ---- devices --------------------------------------------------------------------------------------------------------
+
+
+def test_every_slot_is_listed_with_its_own_index():
+    numbers = re.findall(r"(?m)^\| {2,3}(\d+)  (?:N/A|NVIDIA)", render(BUSY))
+    assert numbers == ["0", "1", "2", "3"]
+
+
+def test_why_a_device_is_not_usable_stands_below_it():
+    assert "| GPU 3 is unusable: GPU is lost: reset or reboot the machine " in render(BUSY)
+
+
+def test_a_device_without_readings_shows_no_number_but_its_index():
+    assert re.findall(r"\d+", render(Status(Snapshot(NOW, (Device(5),)), NOW))) == ["5", "5"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"memory_used": 3 * GIB}, "3072MiB unaccounted"),
+        ({"memory_used": None}, "N/A unaccounted"),
+        ({"memory_used": GIB, "processes": None}, "N/A unaccounted"),
+    ],
+)
+def test_memory_that_no_process_explains(changes, shown):
+    assert shown in render(with_device(IDLE, device(0, **changes)))
+
+
+def test_nothing_is_unaccounted_where_it_is_known_that_nothing_is():
+    assert "unaccounted" not in render(IDLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "colour"),
+    [
+        ({}, GREEN),
+        ({"utilisation": 4}, GREEN),
+        ({"utilisation": 5}, YELLOW),
+        ({"utilisation": 74}, YELLOW),
+        ({"utilisation": 75}, RED),
+        ({"memory_used": 4 * GIB - 1}, GREEN),
+        ({"memory_used": 4 * GIB}, YELLOW),
+        ({"memory_used": 72 * GIB - 1}, YELLOW),
+        ({"memory_used": 72 * GIB}, RED),
+        ({"utilisation": None}, YELLOW),
+        ({"memory_used": None}, YELLOW),
+        ({"utilisation": None, "memory_used": 72 * GIB}, RED),
+        ({"health": Health.UNUSABLE}, RED),
+    ],
+)
+def test_the_colours_of_nvidia_htop(changes, colour):
+    assert level(device(0, **changes)) == colour
+
+
+def test_colour_changes_nothing_else():
+    for status in (IDLE, BUSY, NO_DRIVER):
+        painted = render(status, Style(color=True, uid=1001))
+        assert "\x1b[" in painted
+        assert re.sub(r"\x1b\[\d*m", "", painted) == render(status, Style(uid=1001))
+        assert painted.count(RESET) * 2 == painted.count("\x1b[")
+
+
+# ---- claims ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (Request("x"), "no GPU, 1 thread"),
+        (Request("x", gpus=1, threads=4), "1 GPU, 4 threads"),
+        (Request("x", gpus=2, gpu_memory=8 * GIB), "2 GPUs 8.0GiB, 1 thread"),
+        (Request("x", gpus=1, gpu_memory=8 * GIB, share=True), "1 GPU 8.0GiB shared, 1 thread"),
+        (Request("x", gpus=2, devices=(device(0).uuid, device(1).uuid)), "GPU 0-1, 1 thread"),
+        (Request("x", gpus=1, devices=("GPU-ffffffff-0000",)), "GPU-ffffffff, 1 thread"),
+    ],
+)
+def test_what_is_wanted(request_, words):
+    assert wants(request_, IDLE.snapshot) == words
+
+
+def test_waiting_is_in_the_order_given_with_every_word_of_the_reason():
+    text = render(replace(IDLE, waiting=(waiting(9, Request("b"), "one two " * 30), waiting(2, Request("a")))))
+    assert text.count("one") == text.count("two") == 30
+    assert re.findall(r"(?m)^\|  +(\d) +bob  (\w)", text) == [("1", "b"), ("2", "a")]
+
+
+def test_the_readers_own_rows_have_a_star():
+    assert [line[:2] for line in render(BUSY, Style(uid=1002)).splitlines() if "resnet " in line][-1] == "|*"
+    assert "|*" not in render(BUSY, Style(uid=4711))
+
+
+def test_a_lease_on_a_device_that_is_gone_names_its_uuid():
+    text = render(BUSY)
+    assert re.search(r"(?m)^\|  +2,\? +bob +#3 resnet", text)
+    assert "the driver does not show GPU-00000009-0000-4000-8000-000000000000" in text
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_time():
+    text = render(replace(IDLE, leases=(lease(since=NOW + 50),), waiting=(waiting(1, Request("x"), since=NOW + 50),)))
+    assert "-5" not in text
+
+
+# ---- anything at all ------------------------------------------------------------------------------------------------
+
+
+@given(statuses(), st.builds(Style, st.none() | st.integers(1, 250), st.just(False), st.booleans(), st.integers(0, 3)))
+@settings(max_examples=150)
+def test_any_status_names_every_slot_and_keeps_its_columns(status, style):
+    text = render(status, style)
+    lines = text.split("\n")
+    box = lines[: lines.index("")]
+    for slot in status.snapshot.devices:
+        assert sum(line.startswith(f"| {slot.index:>3}  ") for line in box) == 1
+    assert len({width(line) for line in lines if line.startswith(("|", "+"))}) <= 1
+    assert clean(text.replace("\n", "")) == text.replace("\n", "")
+    text.encode("ascii" if style.ascii else "utf-8")
+
+
+@given(st.text(), st.integers(0, 30))
+def test_a_cut_text_fits(text, columns):
+    assert width(cut(clean(text), columns)) <= columns
+    assert width(to_ascii(clean(text))) == width(clean(text))
+
+
+@given(st.text(), st.integers(2, 30))
+def test_wrapping_loses_nothing(text, columns):
+    lines = wrap(clean(text), columns)
+    assert all(width(line) <= columns for line in lines)
+    assert "".join(lines).replace(" ", "") == "".join(clean(text).split())
