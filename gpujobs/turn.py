@@ -160,18 +160,19 @@ class Waiter:
             raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
         if reason.never:
             raise NoSuchDevice(sentence(reason, time.time()))
-        if parent := self._holding_ancestor(reason):
+        if (ours := self._held_by_us(reason)) is not None:
             raise GpujobsError(
-                f"this would wait for ever: {parent.what}, inside which it was started, holds what it wants; "
-                "give the inner run --gpu none or the outer one less"
+                f"this would wait for ever: {ours.what or 'a lease'}, which this process or one that it came from holds, "
+                "is all that stands in the way; release it first, or ask for less"
             )
 
-    def _holding_ancestor(self, reason: Refusal) -> Obstacle | None:
-        """A lease in the way under which this very process runs, if only such leases are in the way."""
+    def _held_by_us(self, reason: Refusal) -> Obstacle | None:
+        """A lease of this process or of an ancestor, if nothing but such leases is in the way."""
         described = procs.describe([self._me.pid]).get(self._me.pid)
-        lineage = described.lineage if described else ()
-        ours = [one for one in reason.obstacles if one.holder is not None and one.holder in lineage]
-        return ours[0] if ours and len(ours) == len(reason.obstacles) else None
+        family = {self._me, *(described.lineage if described else ())}
+        in_the_way = [one for one in reason.obstacles if one.kind is not Hindrance.MASKED]
+        ours = [one for one in in_the_way if one.holder in family]
+        return ours[0] if ours and len(ours) == len(in_the_way) else None
 
     def _lease(self, grant: Grant) -> Lease:
         now, request = time.time(), self._request
