@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
 from gpujobs.cli.main import cli
 
 PAGE = Path(__file__).with_name("cli.md")

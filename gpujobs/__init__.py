@@ -26,7 +26,7 @@ _HOMES = {
     "snapshot": "gpujobs.seeing",
     "torch_device": "gpujobs.notebook",
 }
-__all__ = ["GpujobsError", "Lease", "Snapshot", "acquire", "snapshot", "torch_device"]  # noqa: F822  # see __getattr__
+__all__ = ["GpujobsError", "Lease", "Snapshot", "acquire", "snapshot", "torch_device"]  # see __getattr__
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,9 @@ class Host:
         try:
             home = Path.home()
         except RuntimeError:
-            raise ConfigError("this user has no home folder; set HOME, or GPUJOBS_STATE_DIR and GPUJOBS_CONFIG_DIR") from None
+            raise ConfigError(
+                "this user has no home folder; set HOME, or GPUJOBS_STATE_DIR and GPUJOBS_CONFIG_DIR"
+            ) from None
         return cls(config.load(os.environ, home), dict(os.environ))
 
     # ---- seeing -----------------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class Host:
         kind = network_filesystem(state)
         if kind is None:
             return state
-        local = Path(f"/var/tmp/gpujobs-{os.getuid()}")  # noqa: S108  # 0700 and checked to be ours
+        local = Path(f"/var/tmp/gpujobs-{os.getuid()}")  # 0700 and checked to be ours
         try:
             local.mkdir(mode=0o700, exist_ok=True)
             status = os.lstat(local)

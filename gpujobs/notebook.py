@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from gpujobs.errors import NoSuchDevice, TorchError
 from gpujobs.host import Host
@@ -31,9 +31,6 @@ from gpujobs.scheduling.asking import Wish
 from gpujobs.turn import Waiter
 from gpujobs.units import parse_duration, parse_size
 from gpujobs.views.refusal import sentence
-
-if TYPE_CHECKING:
-    import torch
 
 _CLAIM_CHECK = 30.0  # seconds between looks whether a cleaner has taken the claim's file
 _VARIABLES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", *environment.THREAD_VARIABLES)
@@ -77,10 +74,12 @@ class Lease:
         _pin(self._affinity)
         self._claim.release()
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.release()
 
     def _keep(self) -> None:
@@ -119,7 +118,7 @@ def torch_device(
     gpu_mem: str | int | None = None,
     share: bool = False,
     wait: str | float | None = None,
-) -> torch.device:
+) -> Any:
     """Claim a device for the life of this process and return it as torch's; the arguments are those of acquire.
 
     Sets torch's own thread counts as well and prints one line on what was given. A second call returns the same device.
@@ -134,8 +133,7 @@ def torch_device(
         except RuntimeError:  # it may be set once, and only before the first parallel work
             _tell("torch's inter-op threads stay as they are: it has already used them")
     print(_for_life)
-    device: torch.device = torch.device(_for_life.device)
-    return device
+    return torch.device(_for_life.device)
 
 
 def _import_torch() -> Any:

@@ -30,7 +30,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A run as ordered: what, with what, and how long it may wait (seconds; 0: not at all; None: as long as it takes)."""
+    """A run as ordered. ``patience`` is how long it may wait, seconds; 0: not at all; None: as long as it takes."""
 
     target: Target
     wish: Wish
@@ -128,9 +128,7 @@ def _not_started(host: Host, record: RunRecord, error: BaseException) -> int:
     return 128 + error.number if isinstance(error, Ended) else EXIT_INTERRUPTED
 
 
-def _start(
-    host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, threads: int, tell: Tell
-) -> int:
+def _start(host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, threads: int, tell: Tell) -> int:
     grant = Grant(turn.lease.claim.devices, turn.lease.claim.cpus)
     names = _device_names(grant, turn.snapshot)
     started = replace(
@@ -214,7 +212,11 @@ def _tell_ending(record: RunRecord, outcome: Outcome, folder: RunFolder, tell: T
         Cause.HOST_OOM: "was killed by the kernel: the machine ran out of memory",
         Cause.NOT_STARTED: "could not be started",
     }.get(record.cause or Cause.FAILED, f"failed with {_ending(record)}")
-    parts = [f"run {record.number} {how} after {format_duration(record.wall)}" if record.wall else f"run {record.number} {how}"]
+    parts = [
+        f"run {record.number} {how} after {format_duration(record.wall)}"
+        if record.wall
+        else f"run {record.number} {how}"
+    ]
     if record.cause is Cause.CUDA_OOM and record.peak_gpu_memory:
         parts.append(f"it had {format_size(record.peak_gpu_memory)}")
     if record.note:

@@ -68,7 +68,13 @@ class Supervisor:
     """One run, from its lease to its end. Must live in the main thread of a process that runs nothing else."""
 
     def __init__(
-        self, host: Host, turn: Turn, program: Program, folder: RunFolder, limit: float | None, tell: Callable[[str], None]
+        self,
+        host: Host,
+        turn: Turn,
+        program: Program,
+        folder: RunFolder,
+        limit: float | None,
+        tell: Callable[[str], None],
     ) -> None:
         """``limit`` is the run's time limit in seconds; ``tell`` gets a line for people."""
         self._host, self._turn, self._program, self._folder, self._tell = host, turn, program, folder, tell
@@ -99,9 +105,9 @@ class Supervisor:
         with self._listening():
             try:
                 self._happen(lifecycle.Granted())
-                while self._life.state is not State.DONE:
+                while not self._done():
                     self._wait()
-                    while self._events and self._life.state is not State.DONE:
+                    while self._events and not self._done():
                         self._happen(self._events.pop(0))
             finally:
                 self._close()
@@ -118,6 +124,9 @@ class Supervisor:
             energy=meter.energy if meter else None,
             log_problem=self._traffic.log.problem,
         )
+
+    def _done(self) -> bool:
+        return self._life.state is State.DONE
 
     def _close(self) -> None:
         if self._meter:
@@ -287,7 +296,7 @@ class Supervisor:
 
     def _cpus(self) -> frozenset[int]:
         """The granted CPUs; of a scripted machine, as far as they exist here."""
-        granted = self._turn.lease.claim.cpus
+        granted: frozenset[int] = self._turn.lease.claim.cpus
         return granted & frozenset(os.sched_getaffinity(0)) if self._host.topology.scripted else granted
 
     def _end_tree(self, number: int) -> None:

@@ -52,9 +52,12 @@ _STRANGER_INTERVAL = 2.0
 _SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # Nothing should need it: a look now and then, should the kernel's word ever fail to come.
 _INSURANCE = 300.0
-# Everybody wakes at each change, but only the first few can start: the others leave the processor to them.
+# Everybody wakes at each change, but hardly anybody but the first few can start: they go first, and whoever is far
+# behind only counts those ahead, and looks closely now and then in case nobody ahead wants what it wants.
+_STAGGER = 0.003
+_LONGEST_STAGGER = 0.5
 _FRONT = 16
-_STAGGER = 0.002
+_CLOSE_LOOK = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +116,9 @@ class Waiter:
 
     def _try(self) -> tuple[Turn | None, Refusal]:
         # Read before the arbiter is taken: a driver that hangs must never hold it.
-        self._snapshot = self._host.look() if self._request.gpus else Snapshot(time.time())
+        self._snapshot = self._host.look() if self._devices_matter() else Snapshot(time.time())
         with self._host.board.arbiter(slow=self._tell):
-            claims = self._host.board.read()
+            claims = self._host.board.read(self._number())
             mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
             grant, reason = self._decide(claims, mine, self._snapshot)
             if grant is not None:
@@ -123,11 +126,20 @@ class Waiter:
             if self._ticket is None:
                 self._refuse_at_once(claims, reason)
             if self._patience_left() == 0:
-                raise Busy(sentence(reason, time.time()))
+                raise Busy(f"not started; it would be {sentence(reason, time.time())}")
             if self._ticket is None:
                 self._ticket = self._host.board.ticket(mine)
             self._ticket.restore()
         return None, reason
+
+    def _devices_matter(self) -> bool:
+        """Whether devices are wanted, by us or by somebody ahead who then is owed CPUs as well."""
+        if self._request.gpus:
+            return True
+        return any(ticket.request.gpus for ticket in self._host.board.read(self._number()).tickets)
+
+    def _number(self) -> int | None:
+        return self._ticket.claim.number if self._ticket else None
 
     def _new_ticket(self, claims: Claims) -> Ticket:
         uid = os.geteuid()
@@ -154,7 +166,8 @@ class Waiter:
         if (trouble := claims.corrupt) is not None:
             raise CorruptClaim(
                 f"the claim {trouble.path} of {trouble.user} is held by a live process but {trouble.message}, so "
-                f"nobody knows what it holds; ask {trouble.user} to end that run, or an administrator to remove the file"
+                f"nobody knows what it holds; ask {trouble.user} to end that run, or an administrator "
+                "to remove the file"
             )
         if self._request.gpus and self._snapshot.driver is not DriverState.OK:
             raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
@@ -162,8 +175,8 @@ class Waiter:
             raise NoSuchDevice(sentence(reason, time.time()))
         if (ours := self._held_by_us(reason)) is not None:
             raise GpujobsError(
-                f"this would wait for ever: {ours.what or 'a lease'}, which this process or one that it came from holds, "
-                "is all that stands in the way; release it first, or ask for less"
+                f"this would wait for ever: {ours.what or 'a lease'}, which this process or one that it came from "
+                "holds, is all that stands in the way; release it first, or ask for less"
             )
 
     def _held_by_us(self, reason: Refusal) -> Obstacle | None:
@@ -208,32 +221,38 @@ class Waiter:
     def _rest(self, watch: Watch, reason: Refusal) -> None:
         """Sleep until another attempt makes sense."""
         asking = any(one.kind in _UNANNOUNCED for one in reason.obstacles)
+        owed = False  # a close look, since a change that was only glanced at
         while True:
-            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _INSURANCE
+            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _CLOSE_LOOK if owed else _INSURANCE
             left = self._patience_left()
             changed = watch.wait(pause if left is None else min(pause, left))
-            if not changed:
+            if not changed and not owed:
                 return
             self._retries = iter(_SOON)
-            if self._may_start(watch):
+            if changed and self._is_far_behind(watch):
+                owed = True
+                continue
+            owed = False
+            if self._may_start() or self._patience_left() == 0:
                 return
 
-    def _may_start(self, watch: Watch) -> bool:
-        """Whether, after a change, it could be our turn if every device were clean.
+    def _is_far_behind(self, watch: Watch) -> bool:
+        """After a change: let those ahead go first, then count them."""
+        assert self._ticket is not None
+        ahead = self._host.board.ahead(self._ticket.claim.number)
+        time.sleep(min(_LONGEST_STAGGER, _STAGGER * ahead))
+        watch.drain()
+        return self._ticket.intact() and self._host.board.ahead(self._ticket.claim.number) > _FRONT
+
+    def _may_start(self) -> bool:
+        """Whether it could be our turn if every device were clean.
 
         This reads the board, but neither the driver nor the arbiter: a hundred waiters cost next to nothing.
         """
         assert self._ticket is not None
-        claims = self._host.board.read()
-        ahead = sum(ticket.number < self._ticket.claim.number for ticket in claims.tickets)
-        if ahead > _FRONT:
-            time.sleep(min(1.0, _STAGGER * (ahead - _FRONT)))
-            watch.drain()
-            claims = self._host.board.read()
-        if not self._ticket.intact():
-            return True
+        claims = self._host.board.read(self._ticket.claim.number)
         grant, _ = self._decide(claims, self._ticket.claim, _cleaned(self._snapshot))
-        return grant is not None
+        return grant is not None or not self._ticket.intact()
 
 
 def _driver(snapshot: Snapshot) -> str:

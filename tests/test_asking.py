@@ -24,7 +24,7 @@ def asked(snapshot: Snapshot = SNAPSHOT, usual: int = 1, mask: str | None = None
 def test_any_device_by_default() -> None:
     """As many as the job takes, and a fair part of the threads."""
     request = asked(usual=2).request
-    assert (2, (), 8, None, None) == (request.gpus, request.devices, request.threads, request.visible, request.cpus)
+    assert (request.gpus, request.devices, request.threads, request.visible, request.cpus) == (2, (), 8, None, None)
 
 
 def test_no_device_at_all() -> None:
@@ -47,7 +47,11 @@ def test_several_devices() -> None:
 @pytest.mark.parametrize(
     ("wish", "error", "says"),
     [
-        ({"gpu": "7"}, NoSuchDevice, r"--gpu 7 was asked for, but there is no such GPU; there are: 0 \(GPU-aaaa-1\), 1"),
+        (
+            {"gpu": "7"},
+            NoSuchDevice,
+            r"--gpu 7 was asked for, but there is no such GPU; there are: 0 \(GPU-aaaa-1\), 1",
+        ),
         ({"gpu": "GPU-zz"}, NoSuchDevice, "there is no such GPU"),
         ({"gpu": "GPU-aa"}, NoSuchDevice, "more than one GPU is called that"),
         ({"gpu": "fast"}, UsageError, "--gpu takes auto, none, or indices"),
@@ -80,7 +84,7 @@ def test_without_a_driver_auto_means_the_cpu(state: DriverState) -> None:
     """And says so in one line; by name, or by number, it is an error."""
     bare = Snapshot(0.0, driver=state)
     answer = asked(bare)
-    assert (0, 1) == (answer.request.gpus, len(answer.notes))
+    assert (answer.request.gpus, len(answer.notes)) == (0, 1)
     assert answer.notes[0].endswith("running on the CPU")
     for wish in ({"gpu": "0"}, {"gpus": 1}):
         with pytest.raises(NoSuchDevice, match="was asked for, but the"):
@@ -92,13 +96,13 @@ def test_an_ill_driver_is_not_a_missing_one(state: DriverState) -> None:
     """A job that wants a GPU must not end up on the CPU by accident."""
     with pytest.raises(DriverError, match="cannot be relied on"):
         asked(Snapshot(0.0, driver=state))
-    assert 0 == asked(Snapshot(0.0, driver=state), gpu="none").request.gpus
+    assert asked(Snapshot(0.0, driver=state), gpu="none").request.gpus == 0
 
 
 def test_more_threads_than_there_are() -> None:
     """Clamped, with a note."""
     answer = asked(threads=80)
-    assert (16, ("80 threads were asked for, 16 this machine has: using 16",)) == (answer.request.threads, answer.notes)
+    assert (answer.request.threads, answer.notes) == (16, ("80 threads were asked for, 16 this machine has: using 16",))
 
 
 @pytest.mark.parametrize(
@@ -131,4 +135,4 @@ def test_a_mask_limits_the_request() -> None:
 def test_a_mask_that_hides_everything_means_the_cpu() -> None:
     """As CUDA itself would take it."""
     answer = asked(mask="")
-    assert (0, ("CUDA_VISIBLE_DEVICES hides every GPU: running on the CPU",)) == (answer.request.gpus, answer.notes)
+    assert (answer.request.gpus, answer.notes) == (0, ("CUDA_VISIBLE_DEVICES hides every GPU: running on the CPU",))

@@ -52,7 +52,7 @@ def test_a_claim_is_seen_with_all_it_says(board: Board) -> None:
 def test_a_released_claim_leaves_nothing(board: Board) -> None:
     """The folder is empty again."""
     board.lease(a_lease()).release()
-    assert [] == os.listdir(board.folder)
+    assert os.listdir(board.folder) == []
 
 
 def test_a_claim_dies_with_its_holder(board: Board) -> None:
@@ -61,7 +61,7 @@ def test_a_claim_dies_with_its_holder(board: Board) -> None:
         assert said == lease_ids(board.read())
         process.kill()
         wait_gone(process)
-        assert [] == lease_ids(board.read())
+        assert lease_ids(board.read()) == []
 
 
 def test_a_lease_outlives_its_supervisor_with_the_job(board: Board) -> None:
@@ -106,7 +106,7 @@ def test_the_owner_cleans_dead_claims_and_keeps_live_ones(board: Board) -> None:
     with holder(board) as (process, _):
         process.kill()
         wait_gone(process)
-    assert 2 == len(os.listdir(board.folder))
+    assert len(os.listdir(board.folder)) == 2
     board.clean()
     assert [held.path.name] == os.listdir(board.folder)
 
@@ -123,7 +123,7 @@ def test_a_changed_claim_keeps_its_lock(board: Board) -> None:
     """The session is added in place."""
     held = board.lease(a_lease())
     held.change(replace(held.claim, session=4711))
-    assert [4711] == [lease.session for lease in board.read().leases]
+    assert [lease.session for lease in board.read().leases] == [4711]
 
 
 def test_a_claim_taken_by_a_cleaner_is_made_again(board: Board) -> None:
@@ -160,7 +160,7 @@ def test_numbers_count_on(board: Board) -> None:
     """Behind everybody, but not behind an invented number."""
     board.ticket(a_ticket(4))
     board.ticket(a_ticket(2**60))
-    assert 5 == next_number(board.read())
+    assert next_number(board.read()) == 5
 
 
 def test_a_suspended_waiter_is_marked(board: Board) -> None:
@@ -201,7 +201,7 @@ def test_a_live_claim_that_cannot_be_read_is_reported(board: Board, text: bytes)
 def test_a_dead_claim_that_cannot_be_read_is_nothing(board: Board) -> None:
     """It holds nothing, whatever it says."""
     (board.folder / f"lease-{'0' * 32}.json").write_text("garbage")
-    assert ((), ()) == (board.read().leases, board.read().troubles)
+    assert (board.read().leases, board.read().troubles) == ((), ())
 
 
 def test_a_claim_of_another_version_is_not_guessed_at(board: Board) -> None:
@@ -216,7 +216,7 @@ def test_a_claim_of_another_version_is_not_guessed_at(board: Board) -> None:
 def test_planted_things_are_passed_over(board: Board, make: object) -> None:
     """A pipe, a folder or a link under a claim's name neither blocks nor counts."""
     make(board.folder / f"lease-{'0' * 32}.json")  # type: ignore[operator]
-    assert ((), (), ()) == (board.read().tickets, board.read().leases, board.read().troubles)
+    assert (board.read().tickets, board.read().leases, board.read().troubles) == ((), (), ())
 
 
 def test_hostile_contents_are_no_claims(board: Board) -> None:
@@ -235,9 +235,9 @@ def test_hostile_contents_are_no_claims(board: Board) -> None:
 
 def test_the_folder_is_shared_whatever_the_umask(tmp_path: Path) -> None:
     """Sticky and open to all from its first moment."""
-    code = f"import os; os.umask(0o077); from pathlib import Path; from gpujobs.machine.board import Board; Board(Path({str(tmp_path / 'b')!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert 0o1777 == (tmp_path / "b").stat().st_mode & 0o7777
+    code = "import os, sys; os.umask(0o077); from gpujobs.machine.board import *; Board(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True)
+    assert (tmp_path / "b").stat().st_mode & 0o7777 == 0o1777
 
 
 def test_a_folder_without_the_sticky_bit_is_refused(tmp_path: Path) -> None:
@@ -275,7 +275,10 @@ def test_the_arbiter_is_held_by_one(board: Board) -> None:
 
 def test_the_arbiter_is_free_after_a_death(board: Board) -> None:
     """The kernel lets go of a killed holder's lock."""
-    code = "import sys; from pathlib import Path; from gpujobs.machine.board import Board\nwith Board(Path(sys.argv[1])).arbiter():\n print(1, flush=True); sys.stdin.read()"
+    code = (
+        "import sys; from gpujobs.machine.board import *\n"
+        "with Board(Path(sys.argv[1])).arbiter():\n print(1, flush=True); sys.stdin.read()"
+    )
     with holder(board, code) as (process, _):
         process.kill()
         wait_gone(process)
@@ -334,10 +337,13 @@ def test_nobody_can_remove_or_change_the_claims_of_others(users: list[Person], s
     with claim_of(anna, shared_folder / "board") as (_, path):
         for command in (("rm", "-f", str(path)), ("mv", str(path), f"{path}.x"), ("sh", "-c", f"echo x > {path}")):
             assert bob.run(*command, cwd="/").returncode != 0
-        assert 1 == len(Board(shared_folder / "board").read().leases)
+        assert len(Board(shared_folder / "board").read().leases) == 1
 
 
-NUISANCE = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
+NUISANCE = (
+    "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX);"
+    "print(1, flush=True); sys.stdin.read()"
+)
 
 
 def test_a_stranger_cannot_keep_a_dead_claim_alive(users: list[Person], shared_folder: Path) -> None:
@@ -349,9 +355,9 @@ def test_a_stranger_cannot_keep_a_dead_claim_alive(users: list[Person], shared_f
         wait_gone(process)
         with bob.start(bob.python, "-c", NUISANCE, str(path), stdin=subprocess.PIPE, cwd="/") as locker:
             assert locker.stdout is not None
-            assert "1" == locker.stdout.readline().strip()
+            assert locker.stdout.readline().strip() == "1"
             claims = board.read()
-            assert ((), [False]) == (claims.leases, [trouble.live for trouble in claims.troubles])
+            assert (claims.leases, [trouble.live for trouble in claims.troubles]) == ((), [False])
             assert f"locked by pid {locker.pid} ({bob.name}" in claims.troubles[0].message
             locker.kill()
 

@@ -33,7 +33,11 @@ def test_without_files_everything_has_a_value(tmp_path: Path) -> None:
 def test_the_environment_wins_over_the_user_over_the_site(tmp_path: Path) -> None:
     """Each over the one before."""
     settings = loaded(
-        tmp_path, 'threads = 2\ngrace = "5s"\nboard_dir = "/a"', "threads = 3", GPUJOBS_BOARD_DIR="/b", GPUJOBS_STATE_DIR="/c"
+        tmp_path,
+        'threads = 2\ngrace = "5s"\nboard_dir = "/a"',
+        "threads = 3",
+        GPUJOBS_BOARD_DIR="/b",
+        GPUJOBS_STATE_DIR="/c",
     )
     assert (3, 5.0, Path("/b"), Path("/c")) == (
         settings.threads, settings.policy.grace, settings.board_dir, settings.state_dir,

@@ -75,6 +75,14 @@ def test_cores_of_different_width():
     assert [chosen(hybrid, "", n) for n in (2, 3, 4)] == ["0-1", "0-2", "0-3"]
 
 
+def test_room_is_counted_in_threads():
+    """The node that can hold all of it, or all that is still missing, though another has more cores."""
+    cores = tuple(map(frozenset, ({0}, {1}, {2}, {3}, {4, 5}, {6, 7})))
+    hybrid = CpuTopology(cores, dict(enumerate(map(frozenset, ({1, 2, 3}, {4, 5, 6, 7}, {0})))), 8)
+    assert chosen(hybrid, "", 4) == "4-7"
+    assert chosen(hybrid, "", 4, near="0") == "0-3"
+
+
 def test_no_numa_nodes():
     """A kernel that tells of no nodes has one."""
     assert chosen(a_topology(4, 1, 0), "", 3) == "0-2"

@@ -25,12 +25,14 @@ def test_an_empty_device_is_free() -> None:
 def test_a_process_that_still_stands_in_the_list() -> None:
     """Is named."""
     left = GpuProcess(7, COMPUTE, 2 * GIB)
-    assert "GPU 0 still holds 2.0GiB for pid 7" == still_held(seen(0), seen(2 * GIB, left), LEASE, {7})
+    assert still_held(seen(0), seen(2 * GIB, left), LEASE, {7}) == "GPU 0 still holds 2.0GiB for pid 7"
 
 
 def test_memory_that_nobody_explains() -> None:
     """Was not there before, so it is the job's."""
-    assert "GPU 0 still holds 3.0GiB for no process that can be seen" == still_held(seen(0), seen(3 * GIB), LEASE, set())
+    assert (
+        still_held(seen(0), seen(3 * GIB), LEASE, set()) == "GPU 0 still holds 3.0GiB for no process that can be seen"
+    )
 
 
 def test_memory_that_was_there_before() -> None:
@@ -55,7 +57,7 @@ def test_a_pid_that_was_used_again() -> None:
 
 def test_a_device_that_cannot_be_read_is_not_free() -> None:
     """Nothing says that it is."""
-    assert "1 of its GPUs cannot be read" == still_held(seen(0), Snapshot(0.0), LEASE, set())
+    assert still_held(seen(0), Snapshot(0.0), LEASE, set()) == "1 of its GPUs cannot be read"
 
 
 def test_unknown_memory_leaves_the_list_to_decide() -> None:

@@ -52,7 +52,7 @@ def test_a_good_run() -> None:
     """Its leftovers are ended and its memory watched before the lease goes."""
     life, done = live(*BEGUN, Exited(code=0), TreeGone(), MemoryFree())
     assert [Launch(), TERM, WatchMemory(), Finish()] == done
-    assert (State.DONE, Cause.OK, 0) == (life.state, life.cause, life.exit_code)
+    assert (life.state, life.cause, life.exit_code) == (State.DONE, Cause.OK, 0)
 
 
 @pytest.mark.parametrize(
@@ -74,27 +74,27 @@ def test_the_time_limit_ends_with_term_then_kill() -> None:
     """And with 124, however the job then exits."""
     life, done = live(*BEGUN, LimitReached(), GraceOver("pid 7"), Exited(signal=9), TreeGone(), MemoryFree())
     assert [Launch(), TERM, KILL, WatchMemory(), Finish()] == done
-    assert (Cause.TIME_LIMIT, 124) == (life.cause, life.exit_code)
+    assert (life.cause, life.exit_code) == (Cause.TIME_LIMIT, 124)
 
 
 def test_one_interrupt_is_the_jobs_business() -> None:
     """It may save what it has and exit well."""
     life, done = live(*BEGUN, Interrupted(), Exited(code=0), TreeGone(), MemoryFree())
     assert PassOn(signal.SIGINT) in done
-    assert (Cause.OK, 0) == (life.cause, life.exit_code)
+    assert (life.cause, life.exit_code) == (Cause.OK, 0)
 
 
 def test_dying_of_the_first_interrupt_is_being_cancelled() -> None:
     """As from a shell: 130."""
     life, _ = live(*BEGUN, Interrupted(), Exited(signal=2), TreeGone(), MemoryFree())
-    assert (Cause.CANCELLED, 130) == (life.cause, life.exit_code)
+    assert (life.cause, life.exit_code) == (Cause.CANCELLED, 130)
 
 
 def test_the_second_interrupt_kills() -> None:
     """At once."""
     life, done = live(*BEGUN, Interrupted(), Interrupted(), Exited(signal=9), TreeGone(), MemoryFree())
     assert [Launch(), PassOn(signal.SIGINT), KILL, WatchMemory(), Finish()] == done
-    assert (Cause.CANCELLED, 130) == (life.cause, life.exit_code)
+    assert (life.cause, life.exit_code) == (Cause.CANCELLED, 130)
 
 
 def test_a_stopped_run_gets_grace_once() -> None:
@@ -107,7 +107,7 @@ def test_a_stopped_run_gets_grace_once() -> None:
 def test_a_hang_up_is_said() -> None:
     """The note names the signal."""
     life, _ = live(*BEGUN, StopAsked(signal.SIGHUP), Exited(signal=15), TreeGone(), MemoryFree())
-    assert ("the supervisor got SIGHUP", 143) == (life.note, life.exit_code)
+    assert (life.note, life.exit_code) == ("the supervisor got SIGHUP", 143)
 
 
 def test_what_survives_kill_keeps_the_lease() -> None:
@@ -121,7 +121,7 @@ def test_what_survives_kill_keeps_the_lease() -> None:
 def test_stuck_memory_is_named() -> None:
     """The run still ends."""
     life, _ = live(*BEGUN, Exited(code=0), TreeGone(), MemoryStuck("GPU 0 still holds 2.0GiB"))
-    assert (State.DONE, "GPU 0 still holds 2.0GiB", 0) == (life.state, life.note, life.exit_code)
+    assert (life.state, life.note, life.exit_code) == (State.DONE, "GPU 0 still holds 2.0GiB", 0)
 
 
 @pytest.mark.parametrize("event", [Interrupted(), StopAsked()])

@@ -83,10 +83,12 @@ def test_an_unseen_process_is_a_stranger():
 
 
 def test_the_largest_stranger_is_named():
-    """Of equals the one with the lowest pid, in whatever order the driver lists them."""
+    """Of equals the one with the lowest pid, in whatever order they are listed; one that hides it before all."""
     found = [a_process(pid, memory) for pid, memory in ((7, GIB), (6, 2 * GIB), (5, 2 * GIB))]
     pids = [obstacle(ALONE, a_device(used=5 * GIB, processes=order)).pid for order in (found, found[::-1])]
     assert pids == [5, 5]
+    unknown = a_process(8, None)
+    assert obstacle(ALONE, a_device(used=5 * GIB, processes=[*found, unknown])).pid == 8
 
 
 def test_of_a_lease_and_a_stranger_the_lease_is_named():

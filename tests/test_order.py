@@ -120,6 +120,7 @@ ANY, WIDE, CPU, GREEDY = a_request(), a_request(2), a_request(0), a_request(0, t
         ([1], [a_request(5), ANY], []),  # never: reserves nothing
         ([1], [replace(GREEDY, threads=17), CPU], []),
         ([1], [a_request(gpu_memory=90 * GIB), ANY], []),
+        ([1], [replace(CPU, threads=4, cpus=frozenset(range(size))) for size in (3, 16)], []),
     ],
 )
 def test_who_starts(expected, requests, leases):
@@ -168,8 +169,10 @@ def test_what_is_kept_for_whom():
 def test_those_ahead_are_named():
     """In the order of their turns, only those that want the same, and beside other obstacles with the device."""
     first, second, third = (a_ticket(n, on(n % 2), user) for n, user in enumerate(["anna", "bob", "carla"]))
-    reasons = decided(first, second, third, a_ticket(3, on(0)), a_ticket(4, ANY), leases=busy(0, 1, 2, 3)).reasons
+    behind = (a_ticket(3, on(0)), a_ticket(4, ANY), a_ticket(5, on(0, 1)))
+    reasons = decided(first, second, third, *behind, leases=busy(0, 1, 2, 3)).reasons
     assert reasons["t3"].obstacles == (ahead(first), ahead(third))
+    assert reasons["t5"].obstacles[1:] == (ahead(first), ahead(second), ahead(third))
     kinds = [(obstacle.kind, obstacle.device) for obstacle in reasons["t4"].obstacles]
     assert kinds == [(Hindrance.QUEUE, 0)] * 3 + [(Hindrance.QUEUE, 1), (Hindrance.LEASE, 2), (Hindrance.LEASE, 3)]
     assert reasons["t4"].obstacles[3] == ahead(second, device=1)

@@ -151,76 +151,18 @@ def test_what_a_silent_driver_showed_may_be_used():
 
 # ---- which one ----------------------------------------------------------------------------------------------------
 
-SHARED = a_lease(0, share=True, gpu_memory=GIB)
-
-
-@pytest.mark.parametrize(
-    ("expected", "first", "second", "leases"),
-    [
-        (0, {}, {}, []),
-        (1, {}, {"used": 10 * GIB}, [SHARED]),  # fewest leases
-        (1, {"used": 10 * GIB}, {}, []),  # least memory in use
-        (0, {"used": 300 * 2**20, "utilisation": 1}, {"utilisation": 2}, []),  # in whole GiB
-        (1, {"utilisation": 50}, {"utilisation": 40}, []),  # lowest utilisation
-        (1, {"utilisation": None}, {"utilisation": 100}, []),  # unknown last
-    ],
-)
-def test_which_of_two(expected, first, second, leases):
-    """The preferences, one by one, each stronger than the next."""
-    request = a_request(share=True, gpu_memory=GIB)
-    assert placed(request, a_device(0, **first), a_device(1, **second), leases=leases) == [expected]
-
 
 def test_only_what_was_asked_for():
-    """Explicit devices, whatever else is free, granted in index order."""
+    """Explicit devices, or those of a mask, whatever else is free; granted in index order."""
     devices = [a_device(index) for index in range(4)]
     assert placed(a_request(2, devices=("GPU-3", "GPU-1")), *devices) == [1, 3]
     assert placed(a_request(visible=("GPU-3", "GPU-2")), *devices) == [2]
 
 
-def linked(islands, within=Link.NVLINK, between=Link.SYSTEM):
-    """Links of devices that stand in islands."""
-    return {
-        frozenset((f"GPU-{a}", f"GPU-{b}")): within if islands[a] == islands[b] else between
-        for a, b in combinations(range(len(islands)), 2)
-    }
-
-
-@pytest.mark.parametrize(
-    ("expected", "n", "links"),
-    [
-        ([0, 1], 2, {}),
-        ([0, 2], 2, linked("abab")),
-        ([1, 3], 2, linked("abcb")),
-        ([0, 1, 3], 3, linked("aaba")),
-        ([1, 2], 2, {frozenset(("GPU-1", "GPU-2")): Link.SYSTEM}),  # unknown is worse than the worst
-        ([0, 2], 2, linked("abab", Link.NODE) | {frozenset(("GPU-1", "GPU-3")): Link.NODE}),
-        ([0, 1], 2, linked("aaaa")),
-        ([0, 1, 2, 3], 4, linked("abab")),
-    ],
-)
-def test_the_best_connected(expected, n, links):
-    """The smallest worst link decides, then the sum, then what is preferred for one."""
-    assert placed(a_request(n), *map(a_device, range(4)), links=links) == expected
-
-
-def test_of_equally_connected_sets_the_idle_one():
-    """The preference for one device decides between sets."""
-    devices = [a_device(0, used=2 * GIB, processes=[a_process(memory=2 * GIB, kinds="G")]), *map(a_device, range(1, 4))]
-    assert placed(a_request(2), *devices, links=linked("abab")) == [1, 3]
-
-
-def test_too_many_combinations():
-    """With very many devices a set is grown; islands are found all the same."""
-    links = linked("abcd" * 6)
-    assert placed(a_request(6), *map(a_device, range(24)), leases=[a_lease(0, 1, 3)], links=links) == [
-        2,
-        6,
-        10,
-        14,
-        18,
-        22,
-    ]
+def test_the_best_of_what_is_free():
+    """Links matter, and what is held is no choice."""
+    links = {frozenset(pair): Link.NVLINK for pair in combinations(UUIDS[1:], 2)}
+    assert placed(a_request(2), *map(a_device, range(4)), leases=[a_lease(2)], links=links) == [1, 3]
 
 
 # ---- CPUs ---------------------------------------------------------------------------------------------------------

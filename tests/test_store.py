@@ -31,7 +31,7 @@ def test_runs_are_numbered_and_have_a_folder(store: Store, tmp_path: Path) -> No
     """Closed to everybody else."""
     added, folder = store.add(a_run())
     assert (1, str(tmp_path / "runs" / "1"), 32) == (added.number, added.folder, len(added.key))
-    assert (0o700, 0o600) == (folder.path.stat().st_mode & 0o777, folder.receipt.stat().st_mode & 0o777)
+    assert (folder.path.stat().st_mode & 0o777, folder.receipt.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
 def test_a_run_is_found_by_number_key_and_last(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_the_newest_come_first(store: Store) -> None:
     """As many as asked for."""
     for name in "abc":
         store.add(a_run(name))
-    assert ["c", "b"] == [run.name for run in store.latest(2)]
+    assert [run.name for run in store.latest(2)] == ["c", "b"]
 
 
 def test_a_lost_database_reuses_no_number(store: Store, tmp_path: Path) -> None:
@@ -68,13 +68,13 @@ def test_a_lost_database_reuses_no_number(store: Store, tmp_path: Path) -> None:
     store.add(a_run())
     store.close()
     store.path.unlink()
-    assert 3 == Store(tmp_path, tmp_path / "runs").add(a_run())[0].number
+    assert Store(tmp_path, tmp_path / "runs").add(a_run())[0].number == 3
 
 
 def test_many_commands_at_once_get_different_numbers(tmp_path: Path) -> None:
     """Each waits for the other's transaction."""
     code = (
-        "import sys; from pathlib import Path; from gpujobs.records.store import Store; sys.path.insert(0, sys.argv[2]);"
+        "import sys; sys.path.insert(0, sys.argv[2]); from gpujobs.records.store import *;"
         "from test_store import a_run; p = Path(sys.argv[1]); print(Store(p, p / 'runs').add(a_run())[0].number)"
     )
     argv = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
@@ -116,5 +116,5 @@ def test_a_torn_receipt_is_one_line(store: Store) -> None:
     """It names the file."""
     _, folder = store.add(a_run())
     folder.receipt.write_text("{")
-    with pytest.raises(StoreError, match="receipt.json cannot be read"):
+    with pytest.raises(StoreError, match=r"receipt\.json cannot be read"):
         RunFolder(folder.path).read_receipt()

@@ -51,7 +51,16 @@ def test_no_durations(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "?"), (0, "0.0s"), (3.21, "3.2s"), (45, "45s"), (3600, "1h"), (9000, "2h 30m"), (100_000, "1d 3h"), (86460, "1d")],
+    [
+        (None, "?"),
+        (0, "0.0s"),
+        (3.21, "3.2s"),
+        (45, "45s"),
+        (3600, "1h"),
+        (9000, "2h 30m"),
+        (100_000, "1d 3h"),
+        (86460, "1d"),
+    ],
 )
 def test_durations_for_people(seconds: float | None, text: str) -> None:
     """The two largest units."""
@@ -74,4 +83,4 @@ def test_cpu_lists_both_ways(cpus: frozenset[int]) -> None:
 
 def test_cpu_lists_are_short() -> None:
     """Neighbours become a range."""
-    assert "0-3,8,10-11" == format_cpu_list(frozenset({0, 1, 2, 3, 8, 10, 11}))
+    assert format_cpu_list(frozenset({0, 1, 2, 3, 8, 10, 11})) == "0-3,8,10-11"

@@ -78,6 +78,7 @@ def test_a_job_that_says_nothing():
     ],
 )
 def test_needs_are_said_in_words(changes, needs):
+    """Only what the job said."""
     assert f"needs     {needs}\n" in detail_text(replace(SINE, **changes), 80)
 
 

@@ -38,7 +38,9 @@ def jobs(ctx: click.Context, name: str | None, as_json: bool) -> None:
         click.echo(_text(view.detail_dict(job)) if as_json else view.detail_text(job, _width()))
         return
     listing = catalog.list_jobs(host.job_folders)
-    click.echo(_text(view.list_dict(listing.jobs, listing.problems)) if as_json else view.list_text(listing.jobs, _width()))
+    click.echo(
+        _text(view.list_dict(listing.jobs, listing.problems)) if as_json else view.list_text(listing.jobs, _width())
+    )
     for problem in listing.problems:
         say(problem)
     ctx.exit(1 if listing.problems else 0)

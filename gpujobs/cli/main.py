@@ -5,6 +5,7 @@ A command's module is imported when that command runs. Data goes to stdout, talk
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -90,7 +91,7 @@ def main() -> NoReturn:
         # The reader of our output has seen enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever is left is a bug of ours, and reported as one
         code = _report_bug(error)
     sys.exit(code)
 
@@ -104,10 +105,8 @@ def _sentence(error: click.ClickException) -> str:
 
 def say(line: str) -> None:
     """A line for people, on stderr. A closed or full stderr is no reason to fail."""
-    try:
+    with contextlib.suppress(OSError):
         click.echo(f"gpujobs: {line}", err=True)
-    except OSError:
-        pass
 
 
 def _report_bug(error: Exception) -> int:

@@ -11,7 +11,7 @@ from gpujobs.errors import UsageError
 from gpujobs.units import parse_duration, parse_size
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[Any]):
     """An option value read by one of our own parsers."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:

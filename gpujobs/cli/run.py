@@ -22,12 +22,13 @@ class JobCommand(click.Command):
         try:
             return super().parse_args(ctx, args[:cut])
         except click.NoSuchOption as error:
-            error.message = f"{error.message or f'there is no option {error.option_name}'}; a job's own options go after --"
-            raise
+            message = f"{error.format_message().rstrip('.')}; a job's own options go after --"
+            raise click.UsageError(message, ctx) from None
         except click.UsageError as error:
-            if "unexpected extra argument" in error.message:
-                error.message = "only one job or script can be named; its own arguments go after --"
-            raise
+            if "unexpected extra argument" not in error.message:
+                raise
+            message = "only one job or script can be named; its own arguments go after --"
+            raise click.UsageError(message, ctx) from None
 
 
 @click.command(
@@ -42,12 +43,18 @@ class JobCommand(click.Command):
 @click.option("--share", is_flag=True, help="Share the GPU with others as far as everybody's --gpu-mem fits.")
 @click.option("--threads", type=int, help="CPU threads.  [default: the job's, else up to 4]")
 @click.option("--time", "time_limit", type=DURATION, metavar="DURATION", help="Stop it after so long, such as 2h30m.")
-@click.option("--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit.")
-@click.option("--wait", "patience", type=DURATION, metavar="DURATION", help="Wait so long for a turn, then exit with 75.")
+@click.option(
+    "--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit."
+)
+@click.option(
+    "--wait", "patience", type=DURATION, metavar="DURATION", help="Wait so long for a turn, then exit with 75."
+)
 @click.option("--no-wait", is_flag=True, help="Start now, or exit with 75.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_context
-def run(ctx: click.Context, job: str | None, patience: float | None, no_wait: bool, quiet: bool, **wish: Any) -> None:
+def run(
+    ctx: click.Context, /, job: str | None, patience: float | None, no_wait: bool, quiet: bool, **wish: Any
+) -> None:
     """Run a job, a Python script or any command now, in the foreground.
 
     Waits for its turn and says why. Exits with the job's own code (128 + n for signal n); 124: time limit, 75: nothing
@@ -66,6 +73,10 @@ def run(ctx: click.Context, job: str | None, patience: float | None, no_wait: bo
     wish["gpu_memory"] = wish.pop("gpu_mem")
     order = Order(target, Wish(**wish), 0.0 if no_wait else patience)
     try:
-        ctx.exit(carry_out(host, order, (lambda line: None) if quiet else say))
+        ctx.exit(carry_out(host, order, _say_nothing if quiet else say))
     finally:
         host.close()
+
+
+def _say_nothing(line: str) -> None:
+    """For --quiet; errors are raised, not said."""

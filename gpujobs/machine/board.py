@@ -47,7 +47,8 @@ from gpujobs.machine import boardfolder, claimtext, locks, procs
 from gpujobs.machine.boardfolder import ADVICE
 from gpujobs.model import UNKNOWN_USER, Lease, Ticket
 
-_NAME = re.compile(r"(ticket|lease)-([0-9a-f]{32})\.json")
+# A ticket's name tells its number, so that those behind can be passed over unopened.
+_NAME = re.compile(r"(?:lease|ticket-([0-9]{16}))-([0-9a-f]{32})\.json")
 _HIDDEN = re.compile(r"\.(ticket|lease)-([0-9a-f]{32})\.tmp")
 _LARGEST = 65536  # no claim of ours is larger; a larger file is not read
 _SUSPENDED = "Tt"  # /proc's letters for stopped and traced
@@ -84,8 +85,8 @@ class HeldClaim(Generic[AnyClaim]):
     """A claim of this process: its open, locked file and the folder's shared lock. Both go when it is released."""
 
     def __init__(self, board: Board, claim: AnyClaim) -> None:
-        self._board = board
-        self.claim = claim
+        self._board: Board = board
+        self.claim: AnyClaim = claim
         self._folder = boardfolder.hold(board.folder)
         try:
             self._file, self._size = board.publish(claim)
@@ -109,7 +110,7 @@ class HeldClaim(Generic[AnyClaim]):
     @property
     def path(self) -> Path:
         """The visible file."""
-        return self._board.folder / f"{_kind(self.claim)}-{self.claim.id}.json"
+        return self._board.folder / _name(self.claim)
 
     def intact(self) -> bool:
         """Whether the visible file is still the one whose lock we hold."""
@@ -160,12 +161,14 @@ class Board:
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
-    def read(self) -> Claims:
-        """Every live claim."""
+    def read(self, up_to: int | None = None) -> Claims:
+        """Every live claim; of the tickets, only those with numbers up to this one."""
         tickets: list[Ticket] = []
         leases: list[Lease] = []
         troubles: list[Trouble] = []
-        for name in self._names():
+        for name, number in self._names():
+            if up_to is not None and number is not None and number > up_to:
+                continue
             found = self._read_one(name)
             if isinstance(found, Ticket):
                 tickets.append(found)
@@ -175,11 +178,18 @@ class Board:
                 troubles.append(found)
         tickets.sort(key=lambda ticket: (ticket.number, ticket.id))
         leases.sort(key=lambda lease: (lease.since, lease.id))
-        return Claims((*map(_with_state, tickets[:_LOOKED_AT]), *tickets[_LOOKED_AT:]), tuple(leases), tuple(troubles))
+        front = (_with_state(ticket) for ticket in tickets[:_LOOKED_AT])
+        return Claims((*front, *tickets[_LOOKED_AT:]), tuple(leases), tuple(troubles))
 
-    def _names(self) -> list[str]:
+    def ahead(self, number: int) -> int:
+        """About how many tickets there are before this number, by their names alone: dead ones count too."""
+        return sum(other is not None and other < number for _, other in self._names())
+
+    def _names(self) -> list[tuple[str, int | None]]:
+        """The names that claims have, and of tickets the numbers."""
         try:
-            return [name for name in os.listdir(self.folder) if _NAME.fullmatch(name)]
+            matches = [match for name in os.listdir(self.folder) if (match := _NAME.fullmatch(name))]
+            return [(match[0], int(match[1]) if match[1] else None) for match in matches]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -223,7 +233,7 @@ class Board:
     def publish(self, claim: Ticket | Lease) -> tuple[int, int]:
         """Write, lock and show a claim's file: its descriptor and size."""
         text = claimtext.encode(claim)
-        visible = self.folder / f"{_kind(claim)}-{claim.id}.json"
+        visible = self.folder / _name(claim)
         for _ in range(10):
             hidden = self.folder / f".{_kind(claim)}-{new_id()}.tmp"
             try:
@@ -284,6 +294,11 @@ def _kind(claim: Ticket | Lease) -> str:
     return "ticket" if isinstance(claim, Ticket) else "lease"
 
 
+def _name(claim: Ticket | Lease) -> str:
+    number = f"-{claim.number:016d}" if isinstance(claim, Ticket) else ""
+    return f"{_kind(claim)}{number}-{claim.id}.json"
+
+
 def _parse(name: str, descriptor: int, status: os.stat_result, user: str) -> Ticket | Lease:
     if status.st_size > _LARGEST:
         raise claimtext.BadClaim(f"it is {status.st_size} bytes large")
@@ -297,7 +312,7 @@ def _parse(name: str, descriptor: int, status: os.stat_result, user: str) -> Tic
                 raise
             time.sleep(0.001)  # its holder may be writing it again
         else:
-            if _kind(claim) != match[1]:
+            if _name(claim) != name:
                 raise claimtext.BadClaim("its name and its content disagree")
             return claim
     raise AssertionError("unreachable")

@@ -112,7 +112,9 @@ def _open_arbiter(folder: Path) -> int:
             _make_arbiter(folder)
             continue
         except OSError as error:
-            raise BoardError(f"{path} cannot be opened ({error.strerror}): remove it, or have its owner do so") from None
+            raise BoardError(
+                f"{path} cannot be opened ({error.strerror}): remove it, or have its owner do so"
+            ) from None
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)

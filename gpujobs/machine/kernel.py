@@ -19,7 +19,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the new parent of every descendant whose own parent dies, also after setsid or a double fork."""
+    """Become the parent of every descendant whose own parent dies, also after setsid or a double fork."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -24,7 +24,15 @@ from gpujobs.machine import kernel, procs
 from gpujobs.model import ProcessId
 
 _OOM_SCORE = 500  # of 1000: the kernel takes the job before its supervisor
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGPIPE)
+_HANDLED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGPIPE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def start(
             Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
 
     try:
-        child = subprocess.Popen(  # noqa: S603  # the user's own command, as a list
+        child = subprocess.Popen(  # the user's own command, as a list
             list(argv),
             env=dict(environment),
             cwd=cwd,
@@ -86,7 +94,7 @@ def start(
             stderr=streams.stderr,
             pass_fds=tuple(keep),
             start_new_session=True,
-            preexec_fn=prepare,
+            preexec_fn=prepare,  # noqa: PLW1509  # threads come only after the launch
         )
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -97,7 +105,7 @@ def start(
 
 def reap(others: Collection[int] = ()) -> list[Ended]:
     """Every child that has ended since the last call, adopted orphans included. ``others`` are not the job's."""
-    ended = []
+    ended: list[Ended] = []
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)

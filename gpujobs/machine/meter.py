@@ -46,7 +46,7 @@ class Meter:
         look: Callable[[], Snapshot] | None,
         path: Path,
     ) -> None:
-        """``look`` is None for a run without devices; ``skip`` gives children of the supervisor that are not the job."""
+        """``look`` is None for a run without devices; ``skip`` tells which of our children are not the job."""
         self._supervisor, self._skip, self._lease, self._look, self._path = supervisor, skip, lease, look, path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
@@ -107,7 +107,9 @@ class Meter:
         loads = [device.utilisation for device in held if device.utilisation is not None]
         energies = [device.energy for device in held if device.energy is not None]
         return (
-            sum(process.memory or 0 for process in mine) if all(process.memory is not None for process in mine) else None,
+            sum(process.memory or 0 for process in mine)
+            if all(process.memory is not None for process in mine)
+            else None,
             sum(loads) / len(loads) if loads else None,
             sum(energies) if held and len(energies) == len(held) and not lease.share else None,
         )

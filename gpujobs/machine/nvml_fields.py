@@ -1,58 +1,147 @@
-"""What is read of one device: a table of fields, each read on its own, so that one that fails costs no other.
-
-Functions take ``nvml`` (the module pynvml, whatever its age) and a device's handle. They return what was read; failures
-of any kind are caught in one place, :func:`attempt`. Codes are NVML's numbers: their names differ between versions of
-the binding, and their texts need the library.
-"""
+"""What is read of one device: a table of readings, each made on its own, so that one that fails costs no other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpujobs.model import ComputeMode, GpuProcess, ProcessKind
-
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE, FUNCTION_NOT_FOUND = 1, 2, 3, 7, 13
-_VERSION_MISMATCH = 25
-# This card, driver or binding has no such reading: not supported, nothing to tell, too old, too new.
-_ABSENT = frozenset({NOT_SUPPORTED, 6, FUNCTION_NOT_FOUND, 21, 22, _VERSION_MISMATCH, 26})
-_LOST = frozenset({15, 16, 28})  # off the bus, to be reset, not found any more
+from gpujobs.machine.nvml_faults import FUNCTION_NOT_FOUND, VERSION_MISMATCH, Absent, Fault, attempt, call
+from gpujobs.machine.nvml_processes import processes
+from gpujobs.model import ComputeMode
 
 _COMPUTE_MODES = {0: ComputeMode.DEFAULT, 1: ComputeMode.EXCLUSIVE, 2: ComputeMode.PROHIBITED, 3: ComputeMode.EXCLUSIVE}
-_UNKNOWN_STATE = 32
+_PERFORMANCE_STATES = range(16)  # 32 is "unknown"
 _GPU_SENSOR = 0
-_UNCORRECTED = 1
-_VOLATILE = 0
-
-Values = Mapping[str, object]
+_UNCORRECTED, _VOLATILE = 1, 0
+_WORD = 64
 
 
-class Fault(NamedTuple):
-    """Why there is no value."""
+class Access(NamedTuple):
+    """What a reading is made with."""
 
-    code: int | None  # None: it did not come from NVML
-    text: str
+    nvml: Any
+    handle: Any
+    sysfs: Path
 
-    @property
-    def absent(self) -> bool:
-        """Whether there is no such reading here, rather than trouble with it."""
-        return self.code in _ABSENT
-
-    @property
-    def lost(self) -> bool:
-        """Whether the device is gone."""
-        return self.code in _LOST
-
-
-class Absent(Exception):
-    """A reading that this machine does not have, though NVML raised nothing."""
-
-
-def attempt[T](read: Callable[[], T]) -> T | Fault:
-    """The value, or why there is none."""
+    def get(self, function: str, *arguments: Any) -> Any:
+        """What ``nvmlDeviceGet…`` says of the device."""
+        return call(self.nvml, f"nvmlDeviceGet{function}", self.handle, *arguments)
 
 
 class Reading(NamedTuple):
-    """One row of the table."""
+    """A row of the table. ``read`` returns a value, or a fault, for each field."""
+
+    name: str
+    fields: tuple[str, ...]
+    read: Callable[[Access], Mapping[str, object]]
+    lasting: bool = False  # need not be read again while it is the same device
+
+
+def _one(
+    field: str, function: str, *arguments: Any, to: Callable[[Any], object] = int, lasting: bool = False
+) -> Reading:
+    """A reading that is one call."""
+    return Reading(field, (field,), lambda access: {field: to(access.get(function, *arguments))}, lasting=lasting)
+
+
+def text(value: Any) -> str:
+    """A string of pynvml, which old ones leave as bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _thousandth(value: Any) -> float:
+    return float(value) / 1000
+
+
+# ---- readings that are more than one call -----------------------------------------------------------------------
+
+_MEMORY = ("memory_total", "memory_used", "memory_free", "memory_reserved")
+
+
+def _memory(access: Access) -> dict[str, object]:
+    """Version 2, which tells what the driver keeps for itself from what is used; where it is missing, version 1."""
+    found = attempt(lambda: access.get("MemoryInfo", access.nvml.nvmlMemory_v2))
+    reserved: object = Fault(FUNCTION_NOT_FOUND, "this driver counts it as used")
+    if not isinstance(found, Fault):
+        reserved = int(found.reserved)
+    elif found.code in (FUNCTION_NOT_FOUND, VERSION_MISMATCH):
+        found = access.get("MemoryInfo")
+    else:
+        return dict.fromkeys(_MEMORY, found)
+    return dict(zip(_MEMORY, (int(found.total), int(found.used), int(found.free), reserved), strict=True))
+
+
+def _utilisation(access: Access) -> dict[str, object]:
+    found = access.get("UtilizationRates")
+    return {"utilisation": int(found.gpu), "memory_utilisation": int(found.memory)}
+
+
+def _performance_state(value: Any) -> int:
+    if value not in _PERFORMANCE_STATES:
+        raise Absent("the driver does not know it")
+    return int(value)
+
+
+def _compute_mode(value: Any) -> ComputeMode:
+    if value not in _COMPUTE_MODES:
+        raise ValueError(f"there is no compute mode {value}")
+    return _COMPUTE_MODES[value]
+
+
+def _cpus(access: Access) -> dict[str, object]:
+    """The words must hold all configured CPUs, not only those that we may use."""
+    count = -(-os.sysconf("SC_NPROCESSORS_CONF") // _WORD)
+    mask = sum(word << _WORD * place for place, word in enumerate(access.get("CpuAffinity", count)))
+    if not mask:
+        raise Absent("the driver names no CPU")
+    return {"cpus": frozenset(cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1)}
+
+
+def _numa_node(access: Access) -> dict[str, object]:
+    """The kernel's answer: NVML's own is about cards that are a node themselves."""
+    path = access.sysfs / "bus/pci/devices" / sysfs_name(text(access.get("PciInfo").busId)) / "numa_node"
+    try:
+        node = int(path.read_text())
+    except OSError as error:
+        raise Absent(f"{path}: {error.strerror}") from None
+    if node < 0:
+        raise Absent("the kernel names none")
+    return {"numa_node": node}
+
+
+def sysfs_name(bus_id: str) -> str:
+    """``0000:3b:00.0`` for NVML's ``00000000:3B:00.0``."""
+    domain, rest = bus_id.lower().split(":", 1)
+    return f"{int(domain, 16):04x}:{rest}"
+
+
+# ---- the table --------------------------------------------------------------------------------------------------
+
+READINGS = (
+    _one("name", "Name", to=text, lasting=True),
+    _one("bus_id", "PciInfo", to=lambda found: text(found.busId), lasting=True),
+    _one("minor", "MinorNumber", lasting=True),
+    Reading("cpus", ("cpus",), _cpus, lasting=True),
+    Reading("numa_node", ("numa_node",), _numa_node, lasting=True),
+    Reading("memory", _MEMORY, _memory),
+    Reading("processes", ("processes",), lambda access: processes(access.nvml, access.handle)),
+    Reading("utilisation", ("utilisation", "memory_utilisation"), _utilisation),
+    _one("temperature", "Temperature", _GPU_SENSOR),
+    _one("fan", "FanSpeed"),
+    _one("power", "PowerUsage", to=_thousandth),
+    _one("power_limit", "EnforcedPowerLimit", to=_thousandth),
+    _one("energy", "TotalEnergyConsumption", to=_thousandth),
+    _one("performance_state", "PerformanceState", to=_performance_state),
+    _one("persistence", "PersistenceMode", to=bool),
+    _one("display", "DisplayActive", to=bool),
+    _one("ecc_errors", "TotalEccErrors", _UNCORRECTED, _VOLATILE),
+    _one("compute_mode", "ComputeMode", to=_compute_mode),
+    _one("mig", "MigMode", to=lambda modes: bool(modes[0])),  # now, and after the next reset
+)
+
+READING_OF = {field: reading.name for reading in READINGS for field in reading.fields}
+
+# Without these nothing can be decided about a device, so that they are missed even where they cannot be had.
+ESSENTIAL = frozenset({"memory_total", "memory_used", "memory_free", "processes"})

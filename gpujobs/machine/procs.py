@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import pwd
 import signal
@@ -19,7 +20,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LONGEST_COMMAND = 4096
 _DEAD = "ZX"
-_SCANS = 10  # a family that forks and dies all the time is never seen whole
+_SCANS = 10
 
 
 class _Stat(NamedTuple):
@@ -156,15 +157,11 @@ def _with_load(before: HostProcess, length: float) -> HostProcess:
 
 
 def _uid(pid: int) -> int | None:
-    """Who runs it. What may not be dumped seems to be root's, so root is looked at twice."""
+    """Whose rights it has: the owner of its folder, also of a process whose files in there are root's."""
     try:
-        uid = os.stat(f"/proc/{pid}").st_uid
+        return os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return None
-    if uid != 0:
-        return uid
-    lines = (_read(f"/proc/{pid}/status") or b"").splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith(b"Uid:")), None)
 
 
 def _command(pid: int) -> str:
@@ -196,20 +193,21 @@ def user_name(uid: int) -> str:
 
 
 def descendants(pid: int, skip: frozenset[int] = frozenset()) -> list[ProcessId]:
-    """Every process that came of this one, but for those to skip and theirs.
+    """Every living process that came of this one, but for those to skip and theirs.
 
     The children of one that dies while we look move up to where we have looked already. So we look again, until all
-    who are dead were dead before.
+    who are dead were dead before: "none" means that there was none. A family that forks and dies all the time is
+    never seen whole, so at last some of it must do.
     """
     dead: set[int] = set()
-    found: dict[int, _Stat | None] = {}
-    for _ in range(_SCANS):
+    for scan in itertools.count(1):
         found = _family(pid, skip)
-        fallen = {child for child, stat in found.items() if stat is None or stat.state in _DEAD}
-        if fallen <= dead:
-            break
+        living = [ProcessId(child, stat.start) for child, stat in found.items() if stat and stat.state not in _DEAD]
+        fallen = found.keys() - {process.pid for process in living}
+        if fallen <= dead or (living and scan >= _SCANS):
+            return living
         dead |= fallen
-    return [ProcessId(child, stat.start) for child, stat in found.items() if stat]
+    raise AssertionError  # it counts for ever
 
 
 def _family(pid: int, skip: frozenset[int]) -> dict[int, _Stat | None]:

@@ -57,7 +57,6 @@ class Outlet:
         self._whole = not os.isatty(sink) and not _is_pipe(sink)
         os.set_blocking(source, False)
 
-    @property
     def pending(self) -> bool:
         """Whether something still has to go to the user."""
         return bool(self._pending)
@@ -152,17 +151,17 @@ class Traffic:
         return True
 
     def _move(self, outlet: Outlet) -> None:
-        if outlet.pending:
+        if outlet.pending():
             if not outlet.push():
                 self._forget(outlet.sink)
                 self._close(outlet)
-            elif not outlet.pending:
+            elif not outlet.pending():
                 self._forget(outlet.sink)
                 self._selector.register(outlet.source, selectors.EVENT_READ, outlet)
         elif not outlet.pull():
             self._forget(outlet.source)
             self._close(outlet)
-        elif outlet.pending:
+        elif outlet.pending():
             # Until the user has this, the job's next words wait in the kernel.
             self._forget(outlet.source)
             self._selector.register(outlet.sink, selectors.EVENT_WRITE, outlet)
@@ -195,8 +194,8 @@ class Traffic:
             self._forget(outlet.source)
             self._forget(outlet.sink)
             more = True
-            while more or outlet.pending:
-                if outlet.pending:
+            while more or outlet.pending():
+                if outlet.pending():
                     if not select.select([], [outlet.sink], [], seconds)[1] or not outlet.push():
                         break
                 elif select.select([outlet.source], [], [], 0)[0]:

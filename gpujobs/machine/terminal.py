@@ -13,6 +13,7 @@ import os
 import struct
 import termios
 from types import TracebackType
+from typing import Self
 
 
 class Terminal:
@@ -52,7 +53,7 @@ class Keys:
         self.descriptor = descriptor
         self._before: list[int | list[bytes | int]] | None = None
 
-    def __enter__(self) -> Keys:
+    def __enter__(self) -> Self:
         self.take()
         return self
 
@@ -73,7 +74,9 @@ class Keys:
             with contextlib.suppress(termios.error, OSError):
                 termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.give_back()
 
 

@@ -6,6 +6,7 @@ import os
 import select
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from gpujobs.machine import kernel
 
@@ -59,8 +60,10 @@ class Watch:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -20,7 +20,7 @@ from gpujobs.units import parse_duration, parse_size
 
 SITE_FILE = Path("/etc/gpujobs/config.toml")
 ADMINISTRATED_BOARD = Path("/var/lib/gpujobs/board")
-COMMON_BOARD = Path("/var/tmp/gpujobs-board")  # noqa: S108  # shared on purpose; the board checks what it finds there
+COMMON_BOARD = Path("/var/tmp/gpujobs-board")  # shared on purpose; the board checks what it finds there
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def load(environment: Mapping[str, str], home: Path) -> Settings:
     for key in ("state_dir", "board_dir"):
         if key in values:
             values[key] = Path(os.path.abspath(values[key]))
-    return Settings(config_dir=config_dir, policy=policy, scenario=environment.get("GPUJOBS_SCENARIO") or None, **values)
+    return Settings(
+        config_dir=config_dir, policy=policy, scenario=environment.get("GPUJOBS_SCENARIO") or None, **values
+    )
 
 
 def _xdg(environment: Mapping[str, str], variable: str, otherwise: Path) -> Path:

@@ -1,10 +1,10 @@
 """A run's folder, mode 0700: every file of a run is a name here, and nobody joins paths elsewhere.
 
-    output.log     what the job wrote, both streams
-    metrics.jsonl  what the job reports of itself, a record a line
-    usage.jsonl    what it took, a sample a line
-    env.json       the environment it started in, mode 0600
-    receipt.json   what it was and how it ended; the store is an index of these
+output.log     what the job wrote, both streams
+metrics.jsonl  what the job reports of itself, a record a line
+usage.jsonl    what it took, a sample a line
+env.json       the environment it started in, mode 0600
+receipt.json   what it was and how it ended; the store is an index of these
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class RunFolder:
 def record_from(body: Mapping[str, Any]) -> RunRecord:
     """A run from its JSON form. Fields of a newer version are passed over."""
     known = {field.name for field in fields(RunRecord)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in known}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in known
+    }
     if values.get("cause") is not None:
         values["cause"] = Cause(values["cause"])
     if values.get("holder") is not None:

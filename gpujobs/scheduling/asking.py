@@ -38,9 +38,7 @@ def wants_devices(wish: Wish, usual: int) -> bool:
     return wish.gpu != "none" and (wish.gpu != "auto" or (wish.gpus if wish.gpus is not None else usual) > 0)
 
 
-def build(
-    name: str, wish: Wish, usual: int, snapshot: Snapshot, topology: CpuTopology, mask: str | None
-) -> Answer:
+def build(name: str, wish: Wish, usual: int, snapshot: Snapshot, topology: CpuTopology, mask: str | None) -> Answer:
     """The request for a wish. ``mask`` is the inherited CUDA_VISIBLE_DEVICES.
 
     NoSuchDevice, DriverError or UsageError name what was asked for and what there is.

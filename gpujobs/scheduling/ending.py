@@ -9,7 +9,12 @@ from gpujobs.units import format_size
 
 # A driver moves a few pages of its own; a context is hundreds of megabytes.
 _TOLERANCE = 64 * 2**20
-_CUDA_OOM = (b"CUDA out of memory", b"torch.OutOfMemoryError", b"CUDA_ERROR_OUT_OF_MEMORY", b"cudaErrorMemoryAllocation")
+_CUDA_OOM = (
+    b"CUDA out of memory",
+    b"torch.OutOfMemoryError",
+    b"CUDA_ERROR_OUT_OF_MEMORY",
+    b"cudaErrorMemoryAllocation",
+)
 
 
 def named_in(last_words: bytes) -> Cause | None:

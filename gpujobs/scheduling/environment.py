@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpujobs.model import Device, Grant, Health, Snapshot
+from gpujobs.units import format_cpu_list
 
 # What the numerical libraries read. Never OMP_PROC_BIND: it ties every thread of a process to one CPU.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # A run inside a run must not believe that it has its parent's things.
-_OURS = ("GPUJOBS_RUN_ID", "GPUJOBS_RUN_DIR", "GPUJOBS_DEVICE", "GPUJOBS_THREADS", "GPUJOBS_GPU_UUIDS")
+_OURS = ("GPUJOBS_RUN_ID", "GPUJOBS_RUN_DIR", "GPUJOBS_DEVICE", "GPUJOBS_THREADS", "GPUJOBS_GPU_UUIDS", "GPUJOBS_CPUS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def build(
     ours["GPUJOBS_DEVICE"] = "cuda:0" if grant.devices and not scripted else "cpu"
     ours["GPUJOBS_THREADS"] = str(threads)
     ours["GPUJOBS_GPU_UUIDS"] = ",".join(grant.devices)
+    ours["GPUJOBS_CPUS"] = format_cpu_list(grant.cpus)
     if run is not None and folder is not None:
         ours |= {"GPUJOBS_RUN_ID": run, "GPUJOBS_RUN_DIR": folder}
     kept = {name: inherited[name] for name in THREAD_VARIABLES if inherited.get(name)}

@@ -1,18 +1,14 @@
 """Where a request goes: a grant, or everything that stands in its way.
 
-One device: the fewest leases, then the least memory in use (in whole GiB, so that noise does not decide), then the
-lowest utilisation, then the lowest index. Several: the set whose worst link is best, then the smallest sum of links,
-then as for one. The CPUs are those near the devices, as :mod:`~gpujobs.scheduling.cpuset` says.
-
-Nothing depends on the order in which devices or leases are handed in. What is not known is never free.
+First the devices, of those that are free the ones that :mod:`~gpujobs.scheduling.preference` puts first; then CPUs
+near them, as :mod:`~gpujobs.scheduling.cpuset` says. Nothing depends on the order in which devices or leases are
+handed in. What is not known is never free.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 from gpujobs.model import (
     CpuTopology,
@@ -20,7 +16,6 @@ from gpujobs.model import (
     Grant,
     Hindrance,
     Lease,
-    Link,
     Obstacle,
     Policy,
     Refusal,
@@ -30,11 +25,10 @@ from gpujobs.model import (
 from gpujobs.scheduling import cpuset
 from gpujobs.scheduling.obstacles import lasting, of_lease, passing
 from gpujobs.scheduling.occupancy import Occupancy, Situation, situation
+from gpujobs.scheduling.preference import best
 from gpujobs.units import format_size
 
 _DEFAULT = Policy()
-_UNKNOWN_LINK = Link.SYSTEM + 10
-_MOST_COMBINATIONS = 20_000  # a few tens of milliseconds; no machine with up to 16 devices has more
 # A driver that does not answer may do so again; one that is missing or needs a reboot does not while we wait.
 _PASSING_TROUBLE = (DriverState.SILENT, DriverState.FAILED)
 
@@ -120,7 +114,7 @@ def _grant(now: Situation, request: Request) -> Grant | Refusal:
         free = [one for one in _candidates(now, request) if one.device.index not in blocked]
         if len(free) < request.gpus:
             return Refusal((*_driver_trouble(now.snapshot), *obstacles), wanted(now, request))
-        chosen = sorted(_best(free, request.gpus, now.snapshot.links), key=lambda one: one.device.index)
+        chosen = best(free, request.gpus, now.snapshot.links)
     cpus = cpuset.choose(now.topology, now.taken, request.threads, _near(chosen, now.topology), request.cpus)
     if cpus is None:
         return Refusal(_core_obstacles(now, request), _threads(request))
@@ -147,55 +141,6 @@ def _core_obstacles(now: Situation, request: Request) -> tuple[Obstacle, ...]:
     cores = frozenset().union(*(core for core in now.topology.cores if core & mine))
     holders = tuple(of_lease(Hindrance.CORES, lease) for lease in now.leases if lease.cpus & cores)
     return (*holders, Obstacle(Hindrance.QUEUE)) if now.kept_cpus & cores else holders
-
-
-# ---- which of several -------------------------------------------------------------------------------------------
-
-
-def _best(free: Sequence[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
-    """The ``n`` best of the free devices."""
-    ranked = sorted(free, key=_preference)
-    if n == 1 or n == len(ranked):
-        return ranked[:n]
-    far = [[_distance(one, other, links) for other in ranked] for one in ranked]
-    if len({far[a][b] for a, b in combinations(range(len(ranked)), 2)}) == 1:
-        return ranked[:n]  # all alike, as behind an NVSwitch
-    if math.comb(len(ranked), n) > _MOST_COMBINATIONS:
-        sets: Iterable[tuple[int, ...]] = (_grown(seed, n, far) for seed in range(len(ranked)))
-    else:
-        sets = combinations(range(len(ranked)), n)  # the preferred first, and min() keeps the first of equals
-    return [ranked[place] for place in min(sets, key=lambda members: _spread(members, far))]
-
-
-def _preference(one: Occupancy) -> tuple[int, int, float, int]:
-    device = one.device
-    in_use = round((device.memory_used or 0) / 2**30)
-    return len(one.leases), in_use, math.inf if device.utilisation is None else device.utilisation, device.index
-
-
-def _distance(one: Occupancy, other: Occupancy, links: Mapping[frozenset[str], Link]) -> int:
-    pair = frozenset(uuid for uuid in (one.device.uuid, other.device.uuid) if uuid is not None)
-    return links.get(pair, _UNKNOWN_LINK)
-
-
-def _spread(members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The worst link within a set, and the sum of all."""
-    distances = [far[a][b] for a, b in combinations(members, 2)]
-    return max(distances), sum(distances)
-
-
-def _grown(seed: int, n: int, far: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """A set around one device, each time by the one that is nearest to all in it."""
-    members = [seed]
-    while len(members) < n:
-        others = (place for place in range(len(far)) if place not in members)
-        members.append(min(others, key=lambda place: _reach(place, members, far)))
-    return tuple(members)
-
-
-def _reach(place: int, members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
-    distances = [far[place][member] for member in members]
-    return max(distances), sum(distances)
 
 
 # ---- words ------------------------------------------------------------------------------------------------------

@@ -113,5 +113,4 @@ def _left(ends: float | None, now: float) -> str:
 
 
 def _reasons(entry: Waiting) -> list[str]:
-    stopped = "its waiter is suspended and cannot take its turn" if entry.ticket.stopped else None
-    return [reason for reason in (stopped, entry.reason) if reason]
+    return [entry.reason] if entry.reason else []

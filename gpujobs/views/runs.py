@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from gpujobs.model import RunRecord
 from gpujobs.units import format_duration, format_size
@@ -96,5 +97,5 @@ def _line(cells: Sequence[str], sizes: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def _optional(write: object, value: object) -> str | None:
-    return None if value is None else write(value)  # type: ignore[operator,no-any-return]
+def _optional(write: Callable[[Any], str], value: Any) -> str | None:
+    return None if value is None else write(value)

@@ -1,0 +1,67 @@
+"""Which of the free devices a run gets.
+
+One: the fewest leases, then the least memory in use (in whole GiB, so that noise does not decide), then the lowest
+utilisation, then the lowest index. Several: the set whose worst link is best, then the smallest sum of links, then as
+for one. A link that is not known is worse than any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+from gpujobs.model import Link
+from gpujobs.scheduling.occupancy import Occupancy
+
+_UNKNOWN_LINK = Link.SYSTEM + 10
+_MOST_COMBINATIONS = 20_000  # a few tens of milliseconds; no machine with up to 16 devices has more
+
+
+def best(free: Iterable[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
+    """The ``n`` best of these devices, of which there are at least as many; in index order."""
+    return sorted(_first(sorted(free, key=_preference), n, links), key=lambda one: one.device.index)
+
+
+def _first(ranked: Sequence[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
+    if n == 1 or n == len(ranked):
+        return ranked[:n]
+    far = [[_distance(one, other, links) for other in ranked] for one in ranked]
+    if len({far[a][b] for a, b in combinations(range(len(ranked)), 2)}) == 1:
+        return ranked[:n]  # all alike, as behind an NVSwitch
+    if math.comb(len(ranked), n) > _MOST_COMBINATIONS:
+        sets: Iterable[tuple[int, ...]] = (_grown(seed, n, far) for seed in range(len(ranked)))
+    else:
+        sets = combinations(range(len(ranked)), n)  # the preferred first, and min() keeps the first of equals
+    return [ranked[place] for place in min(sets, key=lambda members: _spread(members, far))]
+
+
+def _preference(one: Occupancy) -> tuple[int, int, float, int]:
+    device = one.device
+    in_use = round((device.memory_used or 0) / 2**30)
+    return len(one.leases), in_use, math.inf if device.utilisation is None else device.utilisation, device.index
+
+
+def _distance(one: Occupancy, other: Occupancy, links: Mapping[frozenset[str], Link]) -> int:
+    pair = frozenset(uuid for uuid in (one.device.uuid, other.device.uuid) if uuid is not None)
+    return links.get(pair, _UNKNOWN_LINK)
+
+
+def _spread(members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """The worst link within a set, and the sum of all."""
+    distances = [far[a][b] for a, b in combinations(members, 2)]
+    return max(distances), sum(distances)
+
+
+def _grown(seed: int, n: int, far: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """A set around one device, each time by the one that is nearest to all in it."""
+    members = [seed]
+    while len(members) < n:
+        others = (place for place in range(len(far)) if place not in members)
+        members.append(min(others, key=lambda place: _reach(place, members, far)))
+    return tuple(members)
+
+
+def _reach(place: int, members: Sequence[int], far: Sequence[Sequence[int]]) -> tuple[int, int]:
+    distances = [far[place][member] for member in members]
+    return max(distances), sum(distances)
