@@ -63,13 +63,19 @@ class PlayedDriver:
 
     def hang(self, emit, _):
         """Do not answer any more. Who it was stands in a file."""
-        Path(f"{self.path}.pid").write_text(str(os.getpid()))
+        self.note()
         while True:
             signal.pause()
 
     def crash(self, emit, _):
-        """Die of a fault."""
+        """Die of a fault. Who it was stands in a file."""
+        self.note()
         os.kill(os.getpid(), signal.SIGSEGV)
+
+    def note(self):
+        """Add a line on this process to the file."""
+        with open(f"{self.path}.pids", "a") as file:
+            file.write(f"{os.getpid()}\n")
 
     def exit(self, emit, code):
         """End the process."""
@@ -111,11 +117,13 @@ def told(snapshot):
 
 def twice(folder):
     """Two readings, and who made them."""
+    before = len(os.listdir("/proc/self/fd"))
     with Reader(played(folder, TWO)) as reader:
         answers = told(reader.snapshot(10)), told(reader.snapshot(10))
         pids = reader.pids
+        opened = len(os.listdir("/proc/self/fd")) - before
         command = Path(f"/proc/{pids[0]}/cmdline").read_text().split("\0")
-    return [*answers, list(pids), "gpujobs.machine.readerchild" in command, list(reader.pids), children()]
+    return [*answers, list(pids), opened, "gpujobs.machine.readerchild" in command, list(reader.pids), children()]
 
 
 def children():
@@ -167,15 +175,17 @@ def idle(folder, how):
             os.waitpid(-1, 0)
         else:
             wait_until(lambda: not procs.alive(process))
-        return [told(reader.snapshot(10)), len(children()), list(reader.pids) == children()]
+        before = list(reader.pids) == children()
+        return [told(reader.snapshot(10)), len(children()), before, list(reader.pids) == children()]
 
 
-def crashing_again(folder):
-    """A driver that crashes before it says anything, whoever asks."""
+def crashing(folder, kept):
+    """A driver that crashes before it says anything, for a child that was kept, or a new one; and how often."""
     with Reader(played(folder, TWO)) as reader:
-        reader.snapshot(10)
+        if kept:
+            reader.snapshot(10)
         played(folder, "crash")
-        return told(reader.snapshot(10))
+        return [told(reader.snapshot(10)), len((folder / "script.pids").read_text().split())]
 
 
 def repaired(folder):
@@ -234,7 +244,7 @@ def orphaned(folder):
     if owner == 0:
         Reader(played(folder, "hang")).snapshot(60)
         os._exit(0)
-    note = folder / "script.pid"
+    note = folder / "script.pids"
     pid = wait_until(lambda: note.exists() and note.read_text())
     process = procs.identify(int(pid))
     os.kill(owner, signal.SIGKILL)

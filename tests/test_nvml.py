@@ -393,7 +393,7 @@ def test_an_old_driver_has_an_older_list(show: Show, code: int) -> None:
     [
         ("0>1;1>0", {"0 1": -10, "0 2": 30, "1 2": 30}),
         ("0>1", {"0 1": -10, "0 2": 30, "1 2": 30}),
-        ("0>-;1>-;0>2;2>0", {"0 1": 30, "0 2": -10, "1 2": 30}),  # some links are down
+        ("0>1-;1>0-;0>2;2>0;0>s-;1>s", {"0 1": 30, "0 2": -10, "1 2": 30}),  # some links are down
         ("0>s;1>s;2>s", {"0 1": -10, "0 2": -10, "1 2": -10}),
         ("0>s;1>s", {"0 1": -10, "0 2": 30, "1 2": 30}),
         ("", {"0 1": 30, "0 2": 30, "1 2": 30}),
@@ -409,9 +409,8 @@ def test_the_levels_of_pcie_are_those_of_nvml(show: Show, level: int) -> None:
     assert [level] == list(show(f"nvmlDeviceGetTopologyCommonAncestor=v{level}")[-1]["links"].values())
 
 
-@pytest.mark.parametrize("answer", ["3", "999", "v35", "v18446744073709551606"])
+@pytest.mark.parametrize("answer", ["3", "999", "v35"])
 def test_a_link_that_is_not_told_is_unknown(show: Show, answer: str) -> None:
-    """The last of these is -10, which is ours."""
     assert show(f"nvmlDeviceGetTopologyCommonAncestor={answer}")[-1]["links"] == {}
 
 

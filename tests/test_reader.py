@@ -56,11 +56,12 @@ both_ways = pytest.mark.parametrize("play", ["fork", "program"], indirect=True)
 
 @both_ways
 def test_one_child_answers_every_time_and_goes_with_its_reader(play: Play, request: pytest.FixtureRequest) -> None:
-    first, second, pids, is_program, pids_after, children_after = play("twice")
+    first, second, pids, opened, is_program, pids_after, children_after = play("twice")
     assert (first["driver"], first["message"], first["devices"]) == (OK, None, ["ok", "ok"])
     assert first == second
     assert [first["by"]] == [str(pid) for pid in pids]
     assert (pids_after, children_after) == ([], [])
+    assert opened == 2
     assert is_program == ("program" in request.node.name)
 
 
@@ -135,15 +136,19 @@ def test_a_driver_that_fails_on_its_way(play: Play, words: str, message: str) ->
     assert (second["driver"], children) == (OK, 1)
 
 
-def test_a_driver_that_always_crashes_is_said_to(play: Play) -> None:
-    answer = play("crashing_again")
+@pytest.mark.parametrize(("kept", "times"), [(True, 2), (False, 1)])
+def test_a_driver_that_always_crashes_is_said_to(play: Play, kept: bool, times: int) -> None:
+    """A child that dies at once may have been dead before: only then another one is sent."""
+    answer, crashes = play("crashing", kept)
+    assert crashes == times
     assert (answer["driver"], answer["message"]) == (FAILED, "the process that reads it was ended by SIGSEGV")
 
 
 @both_ways
 @pytest.mark.parametrize("how", ["left to us", "reaped by others"])
 def test_a_child_that_was_killed_while_idle_is_replaced(play: Play, how: str) -> None:
-    answer, children, all_known = play("idle", how)
+    answer, children, known_before, all_known = play("idle", how)
+    assert known_before
     assert (answer["driver"], answer["devices"], children, all_known) == (OK, ["ok", "ok"], 1, True)
 
 

@@ -86,8 +86,6 @@ def quota(root: Path = Path("/")) -> float | None:
 
 def _upwards(mount: Path, path: str) -> list[Path]:
     parts = path.strip("/").split("/")
-    if ".." in parts:  # outside of what our namespace shows
-        parts = []
     return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 

@@ -49,7 +49,6 @@ class NvmlDriver:
             return
         count = attempt(call, self._nvml, "nvmlDeviceGetCount")
         if isinstance(count, Fault):
-            self._nvml = None
             yield _problem(count)
             return
         yield self._header(int(count))

@@ -13,7 +13,7 @@ from gpujobs.model import Link
 _SWITCH = "switch"  # in the place of a bus id: behind a switch are all who have a link to one
 _SWITCH_TYPE = 2
 _MOST_LINKS = 36
-_LEVELS = {int(link): link for link in Link if link is not Link.NVLINK}
+_LEVELS = {int(link): link for link in Link}
 
 
 class _Place(NamedTuple):

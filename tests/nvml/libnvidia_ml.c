@@ -6,7 +6,7 @@
  *   FAKE_NVML            FUNCTION[@DEVICE]=WHAT;...   WHAT is an error code, vN (the value N instead of the usual one),
  *                        hang, crash, or grow (a list of processes never fits)
  *   FAKE_NVML_PROCESSES  DEVICE KIND:PID:MEMORY;...   as in 0C:4711:1048576;1M:4712:-   KIND is C, G or M, - is unknown
- *   FAKE_NVML_LINKS      DEVICE>END;...               NVLinks in their order: END is a device, s (a switch) or - (down)
+ *   FAKE_NVML_LINKS      DEVICE>END;...               NVLinks in their order: END is a device or s, a switch; 1- is down
  *   FAKE_NVML_UUID       what the UUIDs begin with; GPU-
  */
 #include <signal.h>
@@ -244,33 +244,39 @@ API int nvmlDeviceGetTopologyCommonAncestor(Device *one, Device *other, int *out
     return OK;
 }
 
-/* The end of the device's n-th NVLink: a device, s, -, or 0 where there is no such link. */
-static char end_of(Device *device, unsigned link) {
+/* The end of the device's n-th NVLink, a device or s, and whether it is down; 0 where there is no such link. */
+static char end_of(Device *device, unsigned link, int *down) {
     int index, read;
     char end;
     const char *entry = setting("FAKE_NVML_LINKS", "");
-    for (unsigned n = 0; sscanf(entry, "%d>%c%n", &index, &end, &read) == 2; entry += read + (entry[read] == ';'))
+    for (unsigned n = 0; sscanf(entry, "%d>%c%n", &index, &end, &read) == 2; entry += read + (entry[read] == ';')) {
+        *down = entry[read] == '-';
         if (index == device->index && n++ == link) return end;
+        entry += *down;
+    }
     return 0;
 }
 
 API int nvmlDeviceGetNvLinkState(Device *device, unsigned link, int *out) {
     ENTER(device->index);
     if (!getenv("FAKE_NVML_LINKS")) return NOT_SUPPORTED;
-    char end = end_of(device, link);
-    *out = end != '-';
+    int down = 1;
+    char end = end_of(device, link, &down);
+    *out = !down;
     return end ? OK : INVALID_ARGUMENT;
 }
 
 API int nvmlDeviceGetNvLinkRemoteDeviceType(Device *device, unsigned link, int *out) {
     ENTER(device->index);
-    *out = end_of(device, link) == 's' ? 2 : 0;
+    int down;
+    *out = end_of(device, link, &down) == 's' ? 2 : 0;
     return OK;
 }
 
 API int nvmlDeviceGetNvLinkRemotePciInfo_v2(Device *device, unsigned link, Pci *out) {
     ENTER(device->index);
-    char end = end_of(device, link);
+    int down;
+    char end = end_of(device, link, &down);
     if (end == 's') snprintf(out->bus_id, sizeof out->bus_id, "00000000:C0:00.0");
     else describe_pci(end - '0', out);
     return OK;
