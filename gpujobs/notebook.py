@@ -158,7 +158,8 @@ def _acquire(host: Host, wish: Wish, patience: float | None) -> Lease:
     if wish.threads is None and host.settings.threads is not None:
         wish = replace(wish, threads=host.settings.threads)
     request = _request(host, wish)
-    turn = Waiter(host, request, _tell, patience=patience).take()
+    with contextlib.closing(Waiter(host, request, _tell, patience=patience)) as waiter:
+        turn = waiter.take()
     claim = turn.lease.claim
     grant = Grant(claim.devices, claim.cpus)
     job = environment.build(os.environ, grant, turn.snapshot, request.threads, run=None, folder=None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from gpujobs.errors import EXIT_INTERRUPTED, Busy, GpujobsError, NoSuchDevice, StoreError
+from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, LaunchError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.model import Cause, Grant, Refusal, RunRecord, Snapshot
@@ -21,7 +21,7 @@ from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import Outcome, Program, Supervisor
 from gpujobs.target import Target
-from gpujobs.turn import Turn, Waiter
+from gpujobs.turn import Turn, Waiter, refuse_corrupt
 from gpujobs.units import format_cpu_list, format_duration, format_size
 from gpujobs.views.refusal import sentence
 
@@ -50,22 +50,32 @@ def run(host: Host, order: Order, tell: Tell) -> int:
 
     Everything that can be found wrong is found before anything is kept or claimed. GpujobsError says it in a line.
     """
+    cwd = _folder_here()
+    refuse_corrupt(host.board.read())
     answer = ask(host, order)
     for note in answer.notes:
         tell(note)
-    record, folder = host.store.add(_new_record(order.target))
+    record, folder = host.store.add(_new_record(order.target, cwd))
+    with contextlib.closing(
+        Waiter(host, answer.request, tell, patience=order.patience, run=record.key, run_number=record.number)
+    ) as waiter:
+        try:
+            with _ending_on_signals():
+                turn = waiter.take()
+        except (GpujobsError, KeyboardInterrupt, Ended) as error:
+            return _not_started(host, record, error)
+        try:
+            return _start(host, order, turn, record, folder, answer.request.threads, tell)
+        except BaseException:
+            turn.lease.release()  # whatever happened: nothing stays on the board
+            raise
+
+
+def _folder_here() -> str:
     try:
-        with _ending_on_signals():
-            turn = Waiter(
-                host, answer.request, tell, patience=order.patience, run=record.key, run_number=record.number
-            ).take()
-    except (GpujobsError, KeyboardInterrupt, Ended) as error:
-        return _not_started(host, record, error)
-    try:
-        return _start(host, order, turn, record, folder, answer.request.threads, tell)
-    except BaseException:
-        turn.lease.release()  # whatever happened: nothing stays on the board
-        raise
+        return os.getcwd()
+    except FileNotFoundError:
+        raise LaunchError("the folder you are in has been deleted; change to one that exists") from None
 
 
 def ask(host: Host, order: Order) -> Answer:
@@ -84,7 +94,7 @@ def ask(host: Host, order: Order) -> Answer:
     return answer
 
 
-def _new_record(target: Target) -> RunRecord:
+def _new_record(target: Target, cwd: str) -> RunRecord:
     me = procs.identify(os.getpid())
     return RunRecord(
         key="",
@@ -92,7 +102,7 @@ def _new_record(target: Target) -> RunRecord:
         name=target.name,
         kind=target.kind,
         argv=target.argv,
-        cwd=os.getcwd(),
+        cwd=cwd,
         folder="",
         submitted=time.time(),
         holder=me,
@@ -155,7 +165,7 @@ def _start(host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunF
     for note in job.notes:
         tell(note)
     tell(f"run {record.number} · {' + '.join(names) or 'CPU'} · threads {threads} (CPUs {started.cpus})")
-    program = Program(order.target.argv, Path.cwd(), job)
+    program = Program(order.target.argv, Path(record.cwd), job)
     outcome = Supervisor(host, turn, program, folder, order.wish.time_limit, tell).run()
     ended = finished(started, outcome)
     _keep(host, ended, tell)
@@ -230,6 +240,3 @@ def _ending(record: RunRecord) -> str:
             return signal.Signals(record.signal).name
         return f"signal {record.signal}"
     return f"exit code {record.exit}"
-
-
-__all__ = ["Busy", "Ended", "Order", "ask", "finished", "run"]

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from gpujobs.errors import BoardError
 from gpujobs.host import Host
 from gpujobs.machine.board import Claims
 from gpujobs.model import DriverState, Health, Snapshot
@@ -20,8 +21,7 @@ _CPU_SAMPLE = 0.1  # seconds, once for all processes
 def status(host: Host) -> tuple[Status, tuple[str, ...]]:
     """The whole machine at this moment, and a line on each claim that could not be taken at its word."""
     snapshot = host.look(over=_CPU_SAMPLE)
-    claims = host.board.read()
-    troubles = tuple(f"the claim {one.path} of {one.user} {one.message}" for one in claims.troubles)
+    claims, troubles = _claims(host)
     return (
         Status(
             snapshot=snapshot,
@@ -34,6 +34,18 @@ def status(host: Host) -> tuple[Status, tuple[str, ...]]:
         ),
         troubles,
     )
+
+
+def _claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
+    """What is on the board; one that cannot be used must not hide the devices."""
+    if not host.board_folder.exists():  # looking makes no folder
+        return Claims(), ()
+    try:
+        host.board.clean()
+        claims = host.board.read()
+    except BoardError as error:
+        return Claims(), (str(error),)
+    return claims, tuple(f"the claim {one.path} of {one.user} {one.message}" for one in claims.troubles)
 
 
 def snapshot() -> Snapshot:

@@ -88,6 +88,7 @@ class Waiter:
         self._id, self._since = new_id(), time.time()
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         self._ticket: HeldClaim[Ticket] | None = None
+        self._watch: Watch | None = None
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
         self._snapshot = Snapshot(self._since)
@@ -100,17 +101,27 @@ class Waiter:
         """
         self._host.board.clean()
         try:
-            with Watch(self._host.board.folder) as watch:
-                while True:
-                    watch.drain()
-                    turn, reason = self._try()
-                    if turn is not None:
-                        return turn
-                    self._report(reason)
-                    self._rest(watch, reason)
+            while True:
+                if self._watch is not None:
+                    self._watch.drain()
+                turn, reason = self._try()
+                if turn is not None:
+                    return turn
+                self._report(reason)
+                if self._watch is None:
+                    # Only who has to wait pays for a watch. What changed before there was one is seen by trying again.
+                    self._watch = Watch(self._host.board.folder)
+                else:
+                    self._rest(self._watch, reason)
         finally:
             if self._ticket is not None:
                 self._ticket.release()
+
+    def close(self) -> None:
+        """Stop watching the board. It takes the kernel some 10 ms, so not between a turn and the start of its job."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     # ---- one attempt ------------------------------------------------------------------------------------------
 
@@ -163,12 +174,7 @@ class Waiter:
 
     def _refuse_at_once(self, claims: Claims, reason: Refusal) -> None:
         """What no waiting mends, while nobody has begun to wait; a card lost later may come back."""
-        if (trouble := claims.corrupt) is not None:
-            raise CorruptClaim(
-                f"the claim {trouble.path} of {trouble.user} is held by a live process but {trouble.message}, so "
-                f"nobody knows what it holds; ask {trouble.user} to end that run, or an administrator "
-                "to remove the file"
-            )
+        refuse_corrupt(claims)
         if self._request.gpus and self._snapshot.driver is not DriverState.OK:
             raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
         if reason.never:
@@ -253,6 +259,15 @@ class Waiter:
         claims = self._host.board.read(self._ticket.claim.number)
         grant, _ = self._decide(claims, self._ticket.claim, _cleaned(self._snapshot))
         return grant is not None or not self._ticket.intact()
+
+
+def refuse_corrupt(claims: Claims) -> None:
+    """Raise CorruptClaim if something on the board is held and nobody can tell what."""
+    if (trouble := claims.corrupt) is not None:
+        raise CorruptClaim(
+            f"the claim {trouble.path} of {trouble.user} is held by a live process but {trouble.message}, so nobody "
+            f"knows what it holds; ask {trouble.user} to end that run, or an administrator to remove the file"
+        )
 
 
 def _driver(snapshot: Snapshot) -> str:

@@ -53,7 +53,8 @@ def sysfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shower(library: Path, sysfs: Path) -> Iterator[subprocess.Popen[str]]:
     """One process with that library, for all tests: importing pynvml is most of what a reading costs."""
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "PYTHONPATH": str(CHECKOUT)}
+    modules = os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)])
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "PYTHONPATH": modules}
     command = [sys.executable, str(HERE / "show.py"), str(sysfs)]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

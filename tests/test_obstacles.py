@@ -195,6 +195,7 @@ def test_who_shares_the_memory_is_named():
         (Hindrance.UNUSABLE, "GPU is lost", {"health": Health.UNUSABLE, "reason": "GPU is lost"}),
         (Hindrance.UNUSABLE, "it cannot be read", {"uuid": None}),
         (Hindrance.PROHIBITED, "its compute mode is prohibited", {"compute_mode": ComputeMode.PROHIBITED}),
+        (Hindrance.UNUSABLE, "it is cut into MIG slices, which cannot be given out yet", {"mig": True}),
     ],
 )
 def test_a_device_that_is_no_good(kind, what, fault):

@@ -125,8 +125,7 @@ def _ended(pid: int, status: int, usage: resource.struct_rusage) -> Ended:
 
 def remaining(others: Collection[int] = ()) -> list[ProcessId]:
     """The living processes of the job: all our descendants but ``others`` (and theirs)."""
-    found = procs.descendants(os.getpid(), skip=frozenset(others))
-    return [process for process in found if procs.alive(process)]
+    return procs.descendants(os.getpid(), skip=frozenset(others))
 
 
 def end(processes: Collection[ProcessId], number: int) -> None:
