@@ -19,7 +19,7 @@ run: $(VENV)/has-jobs ## train the sine_lstm job on a free GPU, or on the CPU wh
 	$(BIN)/gpujobs run sine_lstm --gpu auto --threads 4
 
 test: $(VENV)/has-jobs-test ## the quick tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/has-jobs-test ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -11,6 +11,7 @@ The claim is a lock that this process holds: when the process dies, even by SIGK
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gpujobs.errors import NoSuchDevice, TorchError
+from gpujobs.errors import GpujobsError, NoSuchDevice, TorchError, UsageError
 from gpujobs.host import Host
 from gpujobs.machine.board import HeldClaim
 from gpujobs.model import Device, Grant, Refusal, Request, Snapshot
@@ -35,6 +36,7 @@ from gpujobs.views.refusal import sentence
 _CLAIM_CHECK = 30.0  # seconds between looks whether a cleaner has taken the claim's file
 _VARIABLES = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", *environment.THREAD_VARIABLES)
 _for_life: Lease | None = None
+_held: list[Lease] = []  # what this process has not given back yet
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Lease:
         if self._released.is_set():
             return
         self._released.set()
+        _held.remove(self)
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -145,15 +148,27 @@ def _import_torch() -> Any:
 
 
 def _wish(threads: int | None, gpu: str | int, gpus: int | None, gpu_mem: str | int | None, share: bool) -> Wish:
+    for name, value in (("threads", threads), ("gpus", gpus)):
+        if value is not None and not isinstance(value, int):
+            raise UsageError(f"{name} is a whole number, not {value!r}")
     memory = parse_size(gpu_mem) if isinstance(gpu_mem, str) else gpu_mem
+    if memory is not None and (type(memory) is not int or memory < 2**20):
+        raise UsageError(f"gpu_mem is a size such as '8GiB', or a number of bytes, not {gpu_mem!r}")
+    if not isinstance(gpu, str | int):
+        raise UsageError(f"gpu is 'auto', 'none', an index or UUID, or several in one text with commas, not {gpu!r}")
     return Wish(gpu=str(gpu), gpus=gpus, gpu_memory=memory, share=share, threads=threads)
 
 
 def _patience(wait: str | float | None) -> float | None:
-    return parse_duration(wait) if isinstance(wait, str) else wait
+    if isinstance(wait, str):
+        return parse_duration(wait)
+    if wait is not None and not wait >= 0:
+        raise UsageError(f"wait is a duration such as '10m', a number of seconds from 0, or None, not {wait!r}")
+    return wait
 
 
 def _acquire(host: Host, wish: Wish, patience: float | None) -> Lease:
+    _refuse_second(wish)
     _refuse_started_cuda(wish)
     if wish.threads is None and host.settings.threads is not None:
         wish = replace(wish, threads=host.settings.threads)
@@ -178,6 +193,8 @@ def _acquire(host: Host, wish: Wish, patience: float | None) -> Lease:
     os.environ.update({name: value for name, value in job.set_by_us.items() if name in _VARIABLES})
     _pin(claim.cpus & lease._affinity if host.scripted else claim.cpus)
     threading.Thread(target=lease._keep, name="gpujobs-claim", daemon=True).start()
+    _held.append(lease)
+    atexit.register(lease.release)
     return lease
 
 
@@ -195,7 +212,17 @@ def _request(host: Host, wish: Wish) -> Request:
 
 def _name() -> str:
     """What others see: the notebook kernel, or the script."""
-    return "notebook" if "ipykernel" in sys.modules else Path(sys.argv[0] or "python").name or "python"
+    if "ipykernel" in sys.modules:
+        return "notebook"
+    script = Path(sys.argv[0]).name
+    return "python" if script in ("", "-c", "-m") else script
+
+
+def _refuse_second(wish: Wish) -> None:
+    """One process shows CUDA one set of devices: a second claim would take the first one's from its sight."""
+    holding = next((lease for lease in _held if lease.devices), None)
+    if holding is not None and wish.gpu != "none":
+        raise GpujobsError(f"this process already holds {holding}; release that first, or restart the kernel")
 
 
 def _refuse_started_cuda(wish: Wish) -> None:

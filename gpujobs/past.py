@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,8 @@ def settled(host: Host, run: RunRecord) -> RunRecord:
         return run
     same_boot = run.boot is None or run.boot == procs.boot_id()
     if same_boot and procs.alive(run.holder):
-        return run
+        now = time.time()
+        return replace(run, wall=now - run.started) if run.started else replace(run, wait=now - run.submitted)
     note = "its supervisor was killed" if same_boot else "the machine was started again"
     # The supervisor may have written its receipt and ended just between our reading and our asking.
     current = host.store.find(run.key)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, LaunchError, NoSuchDevice, StoreError
+from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.model import Cause, Grant, Refusal, RunRecord, Snapshot
@@ -20,7 +20,7 @@ from gpujobs.records.rundir import RunFolder
 from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import Outcome, Program, Supervisor
-from gpujobs.target import Target
+from gpujobs.target import Target, folder_here
 from gpujobs.turn import Turn, Waiter, refuse_corrupt
 from gpujobs.units import format_cpu_list, format_duration, format_size
 from gpujobs.views.refusal import sentence
@@ -50,7 +50,7 @@ def run(host: Host, order: Order, tell: Tell) -> int:
 
     Everything that can be found wrong is found before anything is kept or claimed. GpujobsError says it in a line.
     """
-    cwd = _folder_here()
+    cwd = folder_here()
     refuse_corrupt(host.board.read())
     answer = ask(host, order)
     for note in answer.notes:
@@ -63,19 +63,12 @@ def run(host: Host, order: Order, tell: Tell) -> int:
             with _ending_on_signals():
                 turn = waiter.take()
         except (GpujobsError, KeyboardInterrupt, Ended) as error:
-            return _not_started(host, record, error)
+            return _not_started(host, record, error, tell)
         try:
             return _start(host, order, turn, record, folder, answer.request.threads, tell)
         except BaseException:
             turn.lease.release()  # whatever happened: nothing stays on the board
             raise
-
-
-def _folder_here() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        raise LaunchError("the folder you are in has been deleted; change to one that exists") from None
 
 
 def ask(host: Host, order: Order) -> Answer:
@@ -128,13 +121,14 @@ def _ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _not_started(host: Host, record: RunRecord, error: BaseException) -> int:
+def _not_started(host: Host, record: RunRecord, error: BaseException, tell: Tell) -> int:
     cause = Cause.NOT_STARTED if isinstance(error, GpujobsError) else Cause.CANCELLED
     note = str(error) if isinstance(error, GpujobsError) else "ended while it waited for its turn"
     now = time.time()
     host.store.update(replace(record, state="done", cause=cause, note=note, ended=now, wait=now - record.submitted))
     if isinstance(error, GpujobsError):
         raise error
+    tell(f"run {record.number} was cancelled while it waited for its turn")
     return 128 + error.number if isinstance(error, Ended) else EXIT_INTERRUPTED
 
 
@@ -164,7 +158,8 @@ def _start(host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunF
     host.store.update(started)
     for note in job.notes:
         tell(note)
-    tell(f"run {record.number} · {' + '.join(names) or 'CPU'} · threads {threads} (CPUs {started.cpus})")
+    script = " · scripted machine, so the job computes on the CPU" if host.scripted and names else ""
+    tell(f"run {record.number} · {_devices_said(names)} · threads {threads} (CPUs {started.cpus}){script}")
     program = Program(order.target.argv, Path(record.cwd), job)
     outcome = Supervisor(host, turn, program, folder, order.wish.time_limit, tell).run()
     ended = finished(started, outcome)
@@ -184,6 +179,14 @@ def _keep(host: Host, record: RunRecord, tell: Tell) -> None:
 def _device_names(grant: Grant, snapshot: Snapshot) -> tuple[str, ...]:
     devices = [device for uuid in grant.devices if (device := snapshot.device(uuid))]
     return tuple(f"GPU {device.index} {device.name or 'of unknown name'}" for device in devices)
+
+
+def _devices_said(names: tuple[str, ...]) -> str:
+    """``GPUs 0, 1 NVIDIA A100``; devices of different kinds one by one; ``CPU`` for none."""
+    kinds = {name.split(" ", 2)[2] for name in names}
+    if len(names) < 2 or len(kinds) > 1:
+        return " + ".join(names) or "CPU"
+    return f"GPUs {', '.join(name.split(' ', 2)[1] for name in names)} {kinds.pop()}"
 
 
 def finished(record: RunRecord, outcome: Outcome) -> RunRecord:
@@ -211,6 +214,10 @@ def _tell_ending(record: RunRecord, outcome: Outcome, folder: RunFolder, tell: T
     """Silence for a run that went well, else one line that says how it ended and where to look."""
     if outcome.log_problem:
         tell(f"the log {folder.output} is not complete: {outcome.log_problem}")
+    if outcome.output_problem:
+        tell(f"not all output could be passed on: {outcome.output_problem}; the log has it: {folder.output}")
+    if record.signal == signal.SIGPIPE and record.cause is Cause.FAILED:
+        return  # whoever read its output had seen enough, as in any pipeline
     if record.cause is Cause.OK:
         if record.note:
             tell(f"run {record.number}: {record.note}")

@@ -18,21 +18,20 @@ from gpujobs.views.status import Status
 _CPU_SAMPLE = 0.1  # seconds, once for all processes
 
 
-def status(host: Host) -> tuple[Status, tuple[str, ...]]:
-    """The whole machine at this moment, and a line on each claim that could not be taken at its word."""
+def status(host: Host) -> Status:
+    """The whole machine at this moment. Its problems are claims that could not be taken at their word."""
     snapshot = host.look(over=_CPU_SAMPLE)
     claims, troubles = _claims(host)
-    return (
-        Status(
-            snapshot=snapshot,
-            now=time.time(),
-            leases=claims.leases,
-            waiting=_waiting(host, claims, snapshot),
-            host=os.uname().nodename,
-            host_memory=_memory(),
-            threads=host.topology.total,
-        ),
-        troubles,
+    return Status(
+        snapshot=snapshot,
+        now=time.time(),
+        leases=claims.leases,
+        waiting=_waiting(host, claims, snapshot),
+        host=os.uname().nodename,
+        host_memory=_memory(),
+        threads=host.topology.total,
+        scenario=host.settings.scenario,
+        problems=troubles,
     )
 
 
@@ -45,7 +44,13 @@ def _claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
         claims = host.board.read()
     except BoardError as error:
         return Claims(), (str(error),)
-    return claims, tuple(f"the claim {one.path} of {one.user} {one.message}" for one in claims.troubles)
+    return claims, tuple(
+        f"the claim {one.path} of {one.user} is held by a live process but cannot be read ({one.message}): "
+        "nobody knows what it holds, and nothing starts until it is gone"
+        if one.live
+        else f"the claim {one.path} of {one.user} {one.message}"
+        for one in claims.troubles
+    )
 
 
 def snapshot() -> Snapshot:

@@ -35,6 +35,7 @@ _HEARD = (signal.SIGINT, *_ENDING, *_PASSED_ON, signal.SIGTSTP, signal.SIGCONT, 
 _KILL_AGAIN = 0.1  # a job that forks while it is killed is killed again
 _KILL_DEADLINE = 10.0  # what is there so long after SIGKILL hangs in the kernel
 _CLAIM_CHECK = 30.0
+_HINT = 1.0  # after a Ctrl-C that the job survives
 _MEMORY_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _MEMORY_PAUSE = 0.5
 
@@ -62,6 +63,7 @@ class Outcome:
     mean_utilisation: float | None
     energy: float | None
     log_problem: str | None
+    output_problem: str | None
 
 
 class Supervisor:
@@ -92,6 +94,7 @@ class Supervisor:
         self._memory_deadline = 0.0
         self._memory_pauses = iter(_MEMORY_PAUSES)
         self._claim_at = time.monotonic() + _CLAIM_CHECK
+        self._hint_at: float | None = None
         self._started: float | None = None
         self._begin: float | None = None
         self._wall: float | None = None
@@ -123,6 +126,7 @@ class Supervisor:
             mean_utilisation=meter.mean_utilisation if meter else None,
             energy=meter.energy if meter else None,
             log_problem=self._traffic.log.problem,
+            output_problem=self._traffic.problem,
         )
 
     def _done(self) -> bool:
@@ -167,7 +171,7 @@ class Supervisor:
     def _timeout(self) -> float:
         if self._events:
             return 0.0
-        times = (self._limit_at, self._grace_at, self._kill_at, self._memory_at, self._claim_at)
+        times = (self._limit_at, self._grace_at, self._kill_at, self._memory_at, self._claim_at, self._hint_at)
         return max(0.0, min(at for at in times if at is not None) - time.monotonic())
 
     def _hear(self) -> None:
@@ -239,6 +243,10 @@ class Supervisor:
             self._end_grace()
         if self._memory_at is not None and now >= self._memory_at:
             self._check_memory()
+        if self._hint_at is not None and now >= self._hint_at:
+            self._hint_at = None
+            if self._life.state is State.RUNNING:
+                self._tell("Ctrl-C was passed on to the job, which still runs; once more ends it")
         if now >= self._claim_at:
             self._claim_at = now + _CLAIM_CHECK
             with contextlib.suppress(BoardError):  # the lock is still ours; only its name is missing
@@ -263,6 +271,7 @@ class Supervisor:
             self._launch()
         elif isinstance(instruction, lifecycle.PassOn) and self._job:
             launch.pass_on(self._job, instruction.signal, self._keeper())
+            self._hint_at = time.monotonic() + _HINT
         elif isinstance(instruction, lifecycle.EndTree):
             self._end_tree(instruction.signal)
         elif isinstance(instruction, lifecycle.WatchMemory):

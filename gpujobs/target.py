@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpujobs.errors import NoSuchJob, UsageError
+from gpujobs.errors import LaunchError, NoSuchJob, UsageError
 from gpujobs.host import Host
 from gpujobs.model import JobFile
 from gpujobs.records import catalog, jobfile
+from gpujobs.records.catalog import builtin_folder
 from gpujobs.scheduling.asking import Wish
 
 
@@ -53,9 +54,20 @@ def resolve(host: Host, what: str | None, rest: Sequence[str]) -> Target:
         return _command(rest, host.environment)
     if _is_script(what):
         return _script(what, rest, host.environment)
-    job = catalog.find(what, host.job_folders)
+    job = _find(what, host)
+    # The built-in jobs need what is installed beside us; yours need what is in your environment.
+    python = sys.executable if job.origin == builtin_folder().label else interpreter(host.environment)
     # -P: a job file called random.py must not replace the module of that name in another one's imports.
-    return Target(job.name, "job", (sys.executable, "-P", str(job.path), *rest), job)
+    return Target(job.name, "job", (python, "-P", str(job.path), *rest), job)
+
+
+def _find(name: str, host: Host) -> JobFile:
+    try:
+        return catalog.find(name, host.job_folders)
+    except NoSuchJob as error:
+        if shutil.which(name, path=host.environment.get("PATH", os.defpath)):
+            raise NoSuchJob(f"{error}; or, for the command of that name: gpujobs run -- {name}") from None
+        raise
 
 
 def _is_script(what: str) -> bool:
@@ -65,7 +77,7 @@ def _is_script(what: str) -> bool:
 def _script(what: str, rest: Sequence[str], environment: Mapping[str, str]) -> Target:
     path = Path(what)
     if not path.exists():
-        raise NoSuchJob(f"there is no script {what} (looked in {Path.cwd()})")
+        raise NoSuchJob(f"there is no script {what} (looked in {folder_here()})")
     if path.is_dir():
         raise NoSuchJob(f"{what} is a folder; name a script, or a command after --")
     if path.suffix != ".py":
@@ -74,6 +86,14 @@ def _script(what: str, rest: Sequence[str], environment: Mapping[str, str]) -> T
         raise NoSuchJob(f"the script {what} cannot be read: permission denied")
     job = jobfile.read(path)
     return Target(path.name, "script", (interpreter(environment), str(path), *rest), job)
+
+
+def folder_here() -> str:
+    """The folder we are in; LaunchError if it has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise LaunchError("the folder you are in has been deleted; change to one that exists") from None
 
 
 def interpreter(environment: Mapping[str, str]) -> str:

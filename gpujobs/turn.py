@@ -34,6 +34,7 @@ from gpujobs.model import (
     Ticket,
 )
 from gpujobs.scheduling import order
+from gpujobs.units import format_duration
 from gpujobs.views.refusal import sentence
 
 # What may change without anybody telling us.
@@ -137,7 +138,7 @@ class Waiter:
             if self._ticket is None:
                 self._refuse_at_once(claims, reason)
             if self._patience_left() == 0:
-                raise Busy(f"not started; it would be {sentence(reason, time.time())}")
+                raise Busy(self._busy(reason))
             if self._ticket is None:
                 self._ticket = self._host.board.ticket(mine)
             self._ticket.restore()
@@ -221,6 +222,11 @@ class Waiter:
             self._told = told
             self._tell(sentence(reason, time.time()))
 
+    def _busy(self, reason: Refusal) -> str:
+        waited = time.time() - self._since
+        how_long = f"after waiting {format_duration(waited)}" if self._ticket is not None else "now"
+        return f"no turn {how_long}; {sentence(reason, time.time())}"
+
     def _patience_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
@@ -248,7 +254,10 @@ class Waiter:
         ahead = self._host.board.ahead(self._ticket.claim.number)
         time.sleep(min(_LONGEST_STAGGER, _STAGGER * ahead))
         watch.drain()
-        return self._ticket.intact() and self._host.board.ahead(self._ticket.claim.number) > _FRONT
+        far = self._ticket.intact() and self._host.board.ahead(self._ticket.claim.number) > _FRONT
+        if far:
+            self._host.reader.close()  # a long queue shall not be a long queue of readers; it is started again by need
+        return far
 
     def _may_start(self) -> bool:
         """Whether it could be our turn if every device were clean.
@@ -265,8 +274,9 @@ def refuse_corrupt(claims: Claims) -> None:
     """Raise CorruptClaim if something on the board is held and nobody can tell what."""
     if (trouble := claims.corrupt) is not None:
         raise CorruptClaim(
-            f"the claim {trouble.path} of {trouble.user} is held by a live process but {trouble.message}, so nobody "
-            f"knows what it holds; ask {trouble.user} to end that run, or an administrator to remove the file"
+            f"the claim {trouble.path} of {trouble.user} is held by a live process but cannot be read "
+            f"({trouble.message}), so nobody knows what it holds; ask {trouble.user} to end that run, or an "
+            "administrator to remove the file"
         )
 
 

@@ -10,17 +10,20 @@ from gpujobs.errors import UsageError
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(ib|b|)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(ib|b|)|(b))", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
 def parse_size(text: str) -> int:
-    """Bytes in ``8GiB``, ``8G`` (both binary, as memory is counted), ``8GB`` (decimal) or ``8589934592``."""
+    """Bytes in ``8GiB``, ``8G`` (both binary, as memory is counted), ``8GB`` (decimal) or ``8589934592B``.
+
+    A bare number is refused: some tools count it in bytes, some in mebibytes, and nobody remembers which.
+    """
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(f"a size is a number and a unit such as 8GiB, 500MiB or 24GB, not {text!r}")
-    number, prefix, suffix = match[1], match[2].lower(), match[3].lower()
+    number, prefix, suffix = match[1], (match[2] or "").lower(), (match[3] or "").lower()
     scale = _DECIMAL[prefix] if suffix == "b" and prefix else _BINARY[prefix]
     size = round(float(number) * scale)
     if size <= 0:

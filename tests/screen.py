@@ -36,7 +36,7 @@ class Screen:
             preexec_fn=take_terminal,  # noqa: PLW1509  # tests have no threads
         )
         os.close(end)
-        self.shown = b""
+        self.shown = bytearray()
 
     def _resize(self, descriptor: int, columns: int) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
@@ -45,7 +45,7 @@ class Screen:
         """Drag the window to another width; the kernel tells the programs in it."""
         self._resize(self.keeper, columns)
 
-    def look(self) -> bytes:
+    def look(self) -> bytearray:
         """Everything shown so far."""
         while self.keeper >= 0 and select.select([self.keeper], [], [], 0)[0]:
             try:

@@ -57,7 +57,7 @@ def test_several_devices() -> None:
         ({"gpu": "fast"}, UsageError, "--gpu takes auto, none, or indices"),
         ({"gpu": "0,"}, UsageError, "--gpu takes auto, none, or indices"),
         ({"gpu": "0,0"}, UsageError, "names one GPU twice"),
-        ({"gpu": "0,1", "gpus": 3}, UsageError, "names 2 GPUs, --gpus says 3"),
+        ({"gpu": "0,1", "gpus": 3}, UsageError, "names 2, --gpus says 3"),
         ({"gpus": 4}, NoSuchDevice, "--gpus 4 was asked for, but this machine has 3"),
         ({"gpus": 0}, UsageError, "a run without a GPU is --gpu none"),
         ({"gpus": -1}, UsageError, "a number from 1"),
@@ -102,7 +102,7 @@ def test_an_ill_driver_is_not_a_missing_one(state: DriverState) -> None:
 def test_more_threads_than_there_are() -> None:
     """Clamped, with a note."""
     answer = asked(threads=80)
-    assert (answer.request.threads, answer.notes) == (16, ("80 threads were asked for, 16 this machine has: using 16",))
+    assert (answer.request.threads, answer.notes) == (16, ("80 threads were asked for, this machine has 16: using 16",))
 
 
 @pytest.mark.parametrize(

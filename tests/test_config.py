@@ -54,7 +54,7 @@ def test_the_site_sets_the_policy(tmp_path: Path) -> None:
     ("site", "user", "says"),
     [
         ("treads = 2", "", "site.toml have no key 'treads'; did you mean 'threads'"),
-        ("", 'board_dir = "/a"', "config.toml have no key 'board_dir'"),
+        ("", 'board_dir = "/a"', "config.toml cannot have 'board_dir': .* only the site may set it"),
         ("", "threads = 0", "threads = 0 in .*config.toml cannot be used: a whole number above zero"),
         ('board_dir = "here"', "", "a folder is given by its whole path"),
         ('job_dirs = "/a"', "", "a list of folders"),

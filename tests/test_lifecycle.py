@@ -107,7 +107,7 @@ def test_a_stopped_run_gets_grace_once() -> None:
 def test_a_hang_up_is_said() -> None:
     """The note names the signal."""
     life, _ = live(*BEGUN, StopAsked(signal.SIGHUP), Exited(signal=15), TreeGone(), MemoryFree())
-    assert (life.note, life.exit_code) == ("the supervisor got SIGHUP", 143)
+    assert (life.note, life.exit_code) == ("the terminal was closed (SIGHUP)", 143)
 
 
 def test_what_survives_kill_keeps_the_lease() -> None:

@@ -50,7 +50,7 @@ print("CUDA_VISIBLE_DEVICES" in os.environ, os.sched_getaffinity(0) == before)
 """
     first, second, third = script(me, code).stdout.splitlines()
     assert first == "threads 2 of 80 · GPU 1 NVIDIA A100 80GB PCIe (cpu) 1 2 2"
-    assert (second, third) == ("['-c']", "False True")
+    assert (second, third) == ("['python']", "False True")
 
 
 SAY = "except gpujobs.GpujobsError as error: print(type(error).__name__, error)"
@@ -61,7 +61,7 @@ def test_acquire_does_not_wait_where_told_so(me: Person, board: Board) -> None:
     with me.start_gpujobs("run", "--gpus", "2", "--", "cat", stdin=subprocess.PIPE) as run:
         wait_until(lambda: board.read().leases)
         said = script(me, f"import gpujobs\ntry: gpujobs.acquire(wait=0)\n{SAY}").stdout
-        assert said.startswith(f"Busy not started; it would be waiting for 1 GPU: GPUs 0, 1 are leased by {me.name}")
+        assert said.startswith(f"Busy no turn now; waiting for 1 GPU: GPUs 0, 1 are leased by {me.name}")
         run.communicate()
 
 

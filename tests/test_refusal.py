@@ -28,12 +28,12 @@ def queue(what, user=None, device=None):
 @pytest.mark.parametrize(
     ("expected", "obstacle"),
     [
-        ("GPU 0 is leased by anna (run 12, sine_lstm) since 2h 5m", LEASE),
-        ("GPU 0 is leased by anna (sine_lstm) since 2h 5m, about 40m left", lease(ends=NOW + 2400)),
-        ("GPU 0 is leased by anna (sine_lstm) since 2h 5m, overdue by 5m", lease(ends=NOW - 300)),
-        ("GPU 0 is leased by anna (sine_lstm) since 0.0s", lease(since=NOW + 60)),  # a step of the clock
+        ("GPU 0 is leased by anna (run 12, sine_lstm) for 2h 5m", LEASE),
+        ("GPU 0 is leased by anna (sine_lstm) for 2h 5m, about 40m left", lease(ends=NOW + 2400)),
+        ("GPU 0 is leased by anna (sine_lstm) for 2h 5m, overdue by 5m", lease(ends=NOW - 300)),
+        ("GPU 0 is leased by anna (sine_lstm) for 0.0s", lease(since=NOW + 60)),  # a step of the clock
         ("GPU 0 is leased by ?", Obstacle(Hindrance.LEASE, 0)),
-        ("GPU 1 has a process of bob: pid 4711 python train.py, 12.0GiB, since 3h 10m", STRANGER),
+        ("GPU 1 has a process of bob: pid 4711 python train.py, 12.0GiB, for 3h 10m", STRANGER),
         ("GPU 1 has a process of bob: pid 7", Obstacle(Hindrance.STRANGER, 1, "bob", pid=7)),
         ("GPU 1 has a process that cannot be seen from here: pid 7", Obstacle(Hindrance.UNSEEN, 1, pid=7)),
         (
@@ -52,7 +52,7 @@ def queue(what, user=None, device=None):
         ("GPU 1 is hidden by CUDA_VISIBLE_DEVICES", Obstacle(Hindrance.MASKED, 1, what="CUDA_VISIBLE_DEVICES")),
         ("GPU 1 is kept for bob train.py", queue("train.py", "bob", 1)),
         ("GPU 1 is kept for an earlier run", queue(None, device=1)),
-        ("anna (sine_lstm) holds cores since 2h 5m", Obstacle(Hindrance.CORES, **ANNA)),
+        ("anna (sine_lstm) holds cores for 2h 5m", Obstacle(Hindrance.CORES, **ANNA)),
     ],
 )
 def test_waiting_for(expected, obstacle):
@@ -64,8 +64,8 @@ def test_several_obstacles():
     """In the order of the devices, but those that are no good come last."""
     hidden = Obstacle(Hindrance.MASKED, 0, what="CUDA_VISIBLE_DEVICES")
     assert said(hidden, lease(1), STRANGER, wanted="2 GPUs") == (
-        "waiting for 2 GPUs: GPU 1 is leased by anna (sine_lstm) since 2h 5m; GPU 1 has a process of bob: pid 4711"
-        " python train.py, 12.0GiB, since 3h 10m; GPU 0 is hidden by CUDA_VISIBLE_DEVICES"
+        "waiting for 2 GPUs: GPU 1 is leased by anna (sine_lstm) for 2h 5m; GPU 1 has a process of bob: pid 4711"
+        " python train.py, 12.0GiB, for 3h 10m; GPU 0 is hidden by CUDA_VISIBLE_DEVICES"
     )
 
 
@@ -73,7 +73,7 @@ def test_the_same_on_several_devices_is_said_once():
     """With the verb that goes with many."""
     everybody = [lease(0), lease(1), *(Obstacle(Hindrance.MEMORY, n, what="free", memory=GIB) for n in (2, 3))]
     assert said(*everybody) == (
-        "waiting for 1 GPU: GPUs 0, 1 are leased by anna (sine_lstm) since 2h 5m; GPUs 2, 3 have 1.0GiB free"
+        "waiting for 1 GPU: GPUs 0, 1 are leased by anna (sine_lstm) for 2h 5m; GPUs 2, 3 have 1.0GiB free"
     )
 
 

@@ -33,6 +33,11 @@ def board() -> Path:
     return Path(os.environ["GPUJOBS_BOARD_DIR"])
 
 
+def claimed(kind: str) -> list[str]:
+    """The claims of a kind on it."""
+    return [name for name in os.listdir(board()) if name.startswith(kind)] if board().exists() else []
+
+
 def test_bare_gpujobs_is_the_status(me: Person, scenario: Callable[[str], Path]) -> None:
     """The first thing anybody types; and looking makes no board."""
     scenario(TWO)
@@ -45,16 +50,14 @@ def test_bare_gpujobs_is_the_status(me: Person, scenario: Callable[[str], Path])
 def test_holders_and_waiters_are_shown_with_reasons(me: Person, scenario: Callable[[str], Path]) -> None:
     """For people and for programs."""
     scenario(TWO)
-    with (
-        me.start_gpujobs("run", "--gpus", "2", "--", "cat", stdin=subprocess.PIPE) as holder,
-        me.start_gpujobs("run", "--gpu", "1", "--", "true") as waiter,
-    ):
-        wait_until(lambda: any(name.startswith("ticket") for name in (os.listdir(board()) if board().exists() else ())))
-        body = shown(me)
-        assert ([lease["name"] for lease in body["leases"]], len(body["tickets"])) == (["cat"], 1)
-        assert f"leased by {me.name}" in me.gpujobs("status").stdout
-        holder.communicate()
-        waiter.communicate()
+    with me.start_gpujobs("run", "--gpus", "2", "--", "cat", stdin=subprocess.PIPE) as holder:
+        wait_until(lambda: claimed("lease"))
+        with me.start_gpujobs("run", "--gpu", "1", "--", "true"):
+            wait_until(lambda: claimed("ticket"))
+            body = shown(me)
+            assert ([lease["name"] for lease in body["leases"]], len(body["tickets"])) == (["cat"], 1)
+            assert f"leased by {me.name}" in me.gpujobs("status").stdout
+            holder.communicate()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from gpujobs.units import (
     parse_size,
 )
 
-SIZES = {"8GiB": 8 * 2**30, "8G": 8 * 2**30, "8g": 8 * 2**30, "8GB": 8 * 10**9, "512 MiB": 2**29, "1.5k": 1536, "7": 7}
+SIZES = {"8GiB": 8 * 2**30, "8G": 8 * 2**30, "8g": 8 * 2**30, "8GB": 8 * 10**9, "512 MiB": 2**29, "1.5k": 1536, "7B": 7}
 DURATIONS = {
     "90": 90, "45s": 45, "30m": 1800, "2h30m": 9000, "1d": 86400, "1d12h": 129600, "1.5h": 5400, "1:30:00": 5400,
     "10:30": 630, "2-00:00:00": 172800, "1-12:30": 131400,
@@ -29,7 +29,7 @@ def test_sizes(text: str, size: int) -> None:
     assert size == parse_size(text)
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "8 gigs", "-1GiB", "0", "8GiB8", "nan", "1e9", "8QiB"])
+@pytest.mark.parametrize("text", ["", "8", "GiB", "8 gigs", "-1GiB", "0", "8GiB8", "nan", "1e9", "8QiB"])
 def test_no_sizes(text: str) -> None:
     """One line with an example."""
     with pytest.raises(UsageError, match="size"):

@@ -12,7 +12,7 @@ _HINTS = {
 }
 
 
-@click.command(epilog="  ".join(_HINTS.values()))
+@click.command(epilog="\b\n" + "\n".join(_HINTS.values()))
 @click.argument("shell", type=click.Choice(list(_HINTS)))
 def completion(shell: str) -> None:
     """Print the script that lets a shell complete our commands and options."""

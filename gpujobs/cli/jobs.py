@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import Any
 
 import click
@@ -51,4 +52,5 @@ def _text(body: Any) -> str:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size((100, 24)).columns
+    """Of the terminal; what is read by a program is not cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000

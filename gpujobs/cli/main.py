@@ -6,6 +6,7 @@ A command's module is imported when that command runs. Data goes to stdout, talk
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -76,6 +77,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _open_streams()
     try:
         code = cli.main(prog_name="gpujobs", standalone_mode=False)
         sys.stdout.flush()
@@ -88,12 +90,36 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has seen enough.
+        _drop_output()
         code = 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            code = _report_bug(error)
+        else:
+            _drop_output()
+            say(f"the output could not be written: {error.strerror}")
+            code = 1
     except Exception as error:  # noqa: BLE001  # whatever is left is a bug of ours, and reported as one
         code = _report_bug(error)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """A descriptor that was closed by whoever started us must not become some file that we open later."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _drop_output() -> None:
+    """Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _sentence(error: click.ClickException) -> str:

@@ -7,10 +7,21 @@ import shutil
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from gpujobs.cli.options import JSON
 
 _ID = "[ID]"
+
+
+def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The latest runs."""
+    from gpujobs import past
+    from gpujobs.host import Host
+
+    runs = past.latest(Host.here(), 20)
+    items = [CompletionItem("last"), *(CompletionItem(str(run.number), help=f"{run.name} {run.state}") for run in runs)]
+    return [item for item in items if item.value.startswith(incomplete)]
 
 
 @click.command()
@@ -28,7 +39,7 @@ def history(number: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("wanted", metavar=_ID, default="last")
+@click.argument("wanted", metavar=_ID, default="last", shell_complete=complete_run)
 @JSON
 def show(wanted: str, as_json: bool) -> None:
     """Show what a run was, what it took and how it ended.  [default: the last one]"""
@@ -41,7 +52,7 @@ def show(wanted: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("wanted", metavar=_ID, default="last")
+@click.argument("wanted", metavar=_ID, default="last", shell_complete=complete_run)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 def logs(wanted: str, follow: bool) -> None:
     """Print what a run wrote.  [default: the last one]"""

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from gpujobs.cli.main import say
 from gpujobs.cli.options import DURATION, SIZE
 
 _REST = "gpujobs.rest"
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Registered jobs, and files."""
+    from gpujobs.cli.jobs import complete_job
+
+    return [*complete_job(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
 
 
 class JobCommand(click.Command):
@@ -36,7 +44,7 @@ class JobCommand(click.Command):
     options_metavar="[OPTIONS]",
     epilog="Everything after -- belongs to the job: gpujobs run sine_lstm -- --steps 3",
 )
-@click.argument("job", required=False, metavar="JOB|SCRIPT.py|-- COMMAND")
+@click.argument("job", required=False, metavar="JOB|SCRIPT.py|-- COMMAND", shell_complete=complete_target)
 @click.option("--gpu", default="auto", show_default=True, metavar="auto|none|INDEX,…|UUID,…", help="Which GPUs.")
 @click.option("--gpus", type=int, help="How many GPUs, with --gpu auto.  [default: the job's, else 1]")
 @click.option("--gpu-mem", type=SIZE, metavar="SIZE", help="Memory it needs on each GPU, such as 8GiB.")

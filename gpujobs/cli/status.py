@@ -32,14 +32,14 @@ def status(ctx: click.Context, as_json: bool = False) -> None:
 
     host = Host.here()
     try:
-        found, troubles = seeing.status(host)
+        found = seeing.status(host)
     finally:
         host.close()
     click.echo(json.dumps(status_json.to_dict(found)) if as_json else view.render(found, _style()), nl=as_json)
-    for trouble in troubles:
-        say(trouble)
+    for problem in found.problems:
+        say(problem)
     codes = {DriverState.NOT_LOADED: EXIT_NO_DRIVER, DriverState.NO_LIBRARY: EXIT_NO_LIBRARY}
-    good = 0 if seeing.healthy(found.snapshot) and not troubles else EXIT_DEGRADED
+    good = 0 if seeing.healthy(found.snapshot) and not found.problems else EXIT_DEGRADED
     ctx.exit(codes.get(found.snapshot.driver, good))
 
 

@@ -7,6 +7,7 @@ read, as in any pipeline, and time limits and signals go on being served.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import selectors
@@ -54,6 +55,7 @@ class Outlet:
         self.source, self.sink, self._log, self._terminal = source, sink, log, terminal
         self._pending = b""
         self._sink_open = True
+        self.problem: str | None = None  # why the user did not get everything
         self._whole = not os.isatty(sink) and not _is_pipe(sink)
         os.set_blocking(source, False)
 
@@ -83,8 +85,10 @@ class Outlet:
             self._pending = self._pending[os.write(self.sink, self._pending[:size]) :]
         except BlockingIOError:
             pass
-        except OSError:
+        except OSError as error:
             self._sink_open, self._pending = False, b""
+            if error.errno not in (errno.EPIPE, errno.EIO):  # the reader is gone, or the window
+                self.problem = error.strerror
             # A pipeline's reader is gone: the job shall get SIGPIPE as it would without us. A closed window instead
             # is told by SIGHUP, and a full disk concerns only that file.
             return not _is_pipe(self.sink)
@@ -106,6 +110,7 @@ class Traffic:
         self.log = log
         self._ours: list[int] = []  # the job's ends, to be closed after the launch
         self.outlets: list[Outlet] = []
+        self.problem: str | None = None
         shown = next((number for number in (1, 2) if os.isatty(number)), None)
         self.terminal = Terminal(like=shown) if shown is not None else None
         self.keys = Keys(0) if self.terminal and in_foreground(0) else None
@@ -184,6 +189,7 @@ class Traffic:
     def _close(self, outlet: Outlet) -> None:
         if outlet in self.outlets:
             self.outlets.remove(outlet)
+            self.problem = self.problem or outlet.problem
             if self.terminal and outlet.source == self.terminal.keeper:
                 return
             os.close(outlet.source)

@@ -85,7 +85,7 @@ def _seconds(value: Any) -> float:
 
 
 def _bytes(value: Any) -> int:
-    return parse_size(value if isinstance(value, str) else str(_positive(value)))
+    return parse_size(_string(value))
 
 
 def _positive(value: Any) -> float:
@@ -136,6 +136,10 @@ def _read(path: Path, allowed: Mapping[str, Callable[[Any], Any]]) -> dict[str, 
 
 
 def _value(path: Path, key: str, value: Any, allowed: Mapping[str, Callable[[Any], Any]]) -> Any:
+    if key in _SITE_KEYS and key not in allowed:
+        raise ConfigError(
+            f"the settings {path} cannot have {key!r}: it concerns everybody, so only the site may set it"
+        )
     if key not in allowed:
         near = difflib.get_close_matches(key, allowed, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(allowed))}"

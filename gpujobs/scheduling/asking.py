@@ -88,7 +88,7 @@ def _devices(
             raise NoSuchDevice(f"--gpu {wish.gpu} was asked for, but {_driver_sentence(snapshot)}")
         chosen = tuple(_find(word, snapshot, visible) for word in _words(wish.gpu))
         if wish.gpus not in (None, len(chosen)):
-            raise UsageError(f"--gpu {wish.gpu} names {len(chosen)} GPUs, --gpus says {wish.gpus}; give one of them")
+            raise UsageError(f"--gpu {wish.gpu} names {len(chosen)}, --gpus says {wish.gpus}; give one of them")
         if len(set(chosen)) < len(chosen):
             raise UsageError(f"--gpu {wish.gpu} names one GPU twice")
         return chosen, len(chosen)
@@ -190,6 +190,6 @@ def _threads(wanted: int | None, gpus: int, snapshot: Snapshot, topology: CpuTop
         share = have * max(gpus, 1) // max(2, len(snapshot.devices))
         return max(1, min(_USUAL_THREADS * max(gpus, 1), share))
     if wanted > have:
-        mine = "this machine has" if have == topology.total else "may be used here"
-        notes.append(f"{wanted} threads were asked for, {have} {mine}: using {have}")
+        found = f"this machine has {have}" if have == topology.total else f"{have} may be used here"
+        notes.append(f"{wanted} threads were asked for, {found}: using {have}")
     return min(wanted, have)

@@ -73,11 +73,11 @@ def _indices_hold(devices: list[Device], snapshot: Snapshot) -> bool:
 
 
 def _notes(inherited: Mapping[str, str], kept: Mapping[str, str], threads: int) -> list[str]:
-    notes = [
-        f"{name}={value} is set and stays, though the run has {threads} threads"
-        for name, value in kept.items()
-        if value != str(threads)
-    ]
+    others = [f"{name}={value}" for name, value in kept.items() if value != str(threads)]
+    notes = []
+    if others:
+        verb = "is set and stays" if len(others) == 1 else "are set and stay"
+        notes.append(f"{', '.join(others)} {verb}, though the run has {threads} threads")
     if inherited.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") != "PCI_BUS_ID":
         notes.append(f"CUDA_DEVICE_ORDER={inherited['CUDA_DEVICE_ORDER']} is replaced by PCI_BUS_ID")
     if inherited.get("OMP_PROC_BIND") or inherited.get("GOMP_CPU_AFFINITY"):

@@ -249,7 +249,8 @@ def _kill(life: Life) -> Step:
 
 
 def _stop(life: Life, event: StopAsked) -> Step:
-    note = f"the supervisor got {signal.Signals(event.signal).name}"
+    name = signal.Signals(event.signal).name
+    note = f"the terminal was closed ({name})" if event.signal == signal.SIGHUP else f"ended from outside ({name})"
     return replace(life, state=State.STOPPING, cause=Cause.CANCELLED, note=note), (EndTree(signal.SIGTERM),)
 
 

@@ -31,7 +31,9 @@ def lasting(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle 
     if device.compute_mode is ComputeMode.PROHIBITED:
         return Obstacle(Hindrance.PROHIBITED, device.index, what="its compute mode is prohibited")
     if device.mig:  # CUDA gives no program the whole card, and its slices are not devices of ours yet
-        return Obstacle(Hindrance.UNUSABLE, device.index, what="it is cut into MIG slices, which cannot be given out yet")
+        return Obstacle(
+            Hindrance.UNUSABLE, device.index, what="it is cut into MIG slices, which cannot be given out yet"
+        )
     if device.memory_total is not None:
         size = device.memory_total - (device.memory_reserved or 0)
         if _needed(request, policy) > size:

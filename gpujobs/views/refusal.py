@@ -161,7 +161,7 @@ def _size(one: Obstacle) -> str:
 
 
 def _since(one: Obstacle, now: float) -> str:
-    return f" since {format_duration(max(0.0, now - one.since))}" if one.since is not None else ""
+    return f" for {format_duration(max(0.0, now - one.since))}" if one.since is not None else ""
 
 
 def _ends(one: Obstacle, now: float) -> str:

@@ -24,6 +24,8 @@ class Status:
     host: str | None = None  # its name
     host_memory: int | None = None
     threads: int | None = None  # hardware threads of the machine
+    scenario: str | None = None  # the script of a machine that does not exist
+    problems: tuple[str, ...] = ()  # what could not be taken at its word
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def render(status: Status, style: Style = Style()) -> str:
     if status.waiting:
         tables.append(waiting_table(status.waiting, snapshot, status.now, style.uid))
     total = max([CLASSIC, style.width or 0, *(table.least() for table in tables)])
-    lines = _driver(snapshot, style)
+    lines = _script(status) + _driver(snapshot, style)
     if snapshot.devices or snapshot.driver is DriverState.OK:
         lines += device_box(snapshot, leases, total, host=status.host, color=style.color)
         lines += [] if processes else ["", *no_processes(total)]
@@ -54,6 +56,11 @@ def render(status: Status, style: Style = Style()) -> str:
         lines += [*([""] if lines else []), *table.lines(total, style.color)]
     text = "\n".join(lines) + "\n"
     return to_ascii(text) if style.ascii else text
+
+
+def _script(status: Status) -> list[str]:
+    """That nothing of this is real, where it is not."""
+    return [f"A scripted machine: GPUJOBS_SCENARIO={clean(status.scenario)}"] if status.scenario else []
 
 
 def _driver(snapshot: Snapshot, style: Style) -> list[str]:

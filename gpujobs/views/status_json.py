@@ -29,6 +29,8 @@ def to_dict(status: Status) -> dict[str, object]:
         "time": status.now,
         "taken_at": snapshot.taken_at,
         "host": _with_errors(host, {}, None),
+        "scenario": status.scenario,
+        "problems": list(status.problems),
         "driver": {
             "state": snapshot.driver,
             "message": snapshot.driver_message,

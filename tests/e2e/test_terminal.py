@@ -165,7 +165,7 @@ def test_a_suspended_run_sleeps_with_its_job_and_goes_on(me: Person) -> None:
         shell.type(b"fg\n")
         wait_until(lambda: procs.state(job) != "T")
         shell.look()
-        shell.shown = b""
+        shell.shown.clear()
         shell.expect("tick")
         shell.type(b"\x03")
         shell.expect("was cancelled")
