@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from pathlib import Path
 from typing import NamedTuple
 
 UNKNOWN_USER = "?"
@@ -302,81 +301,3 @@ class Policy:
     grace: float = 10.0  # between TERM and KILL
     memory_deadline: float = 60.0  # how long a device may take to be free again after its job
     snapshot_deadline: float = 10.0
-
-
-# ---- what can be run --------------------------------------------------------------------------------------------
-
-
-class JobOption(NamedTuple):
-    """An option of a job file, as far as it can be told without running it."""
-
-    flag: str
-    default: str | None = None  # as one would type it; None where there is none or it is computed
-    help: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class JobFile:
-    """A script that describes itself. What it does not say it needs is None, but for ``gpus``: 0."""
-
-    name: str
-    path: Path
-    summary: str = ""  # first line of the docstring
-    docstring: str = ""
-    gpus: int = 0
-    threads: int | None = None
-    gpu_mem: int | None = None  # on each GPU
-    expect: float | None = None
-    share: bool = False
-    options: tuple[JobOption, ...] = ()
-    origin: str = ""  # what its folder is called: "built-in"
-
-
-# ---- what is kept -----------------------------------------------------------------------------------------------
-
-
-class Cause(StrEnum):
-    """How a run ended."""
-
-    OK = "ok"
-    FAILED = "failed"
-    CUDA_OOM = "cuda-oom"
-    HOST_OOM = "host-oom"
-    TIME_LIMIT = "time-limit"
-    CANCELLED = "cancelled"
-    NOT_STARTED = "not-started"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as its receipt tells it; what is not known yet is None."""
-
-    key: str
-    number: int
-    name: str
-    kind: str  # "job", "script" or "command"
-    argv: tuple[str, ...]
-    cwd: str
-    folder: str
-    submitted: float
-    started: float | None = None
-    ended: float | None = None
-    state: str = "waiting"  # of scheduling.lifecycle
-    exit: int | None = None
-    signal: int | None = None
-    cause: Cause | None = None
-    note: str | None = None  # one line more on the cause
-    wait: float | None = None
-    wall: float | None = None
-    cpu_seconds: float | None = None
-    peak_rss: int | None = None
-    devices: tuple[str, ...] = ()  # UUIDs
-    device_names: tuple[str, ...] = ()  # "GPU 1 NVIDIA A100 80GB PCIe"
-    cpus: str = ""  # kernel list form
-    threads: int | None = None
-    peak_gpu_memory: int | None = None
-    mean_utilisation: float | None = None
-    energy: float | None = None  # joules
-    holder: ProcessId | None = None  # its supervisor
-    boot: str | None = None  # the boot it ran in

@@ -10,8 +10,8 @@ from pathlib import Path
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.watch import Watch
-from gpujobs.model import Cause, RunRecord
 from gpujobs.records.rundir import RunFolder
+from gpujobs.runmodel import Cause, RunRecord
 
 _LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
 

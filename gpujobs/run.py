@@ -15,8 +15,9 @@ from types import FrameType
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
-from gpujobs.model import Cause, Grant, Refusal, RunRecord, Snapshot
+from gpujobs.model import Grant, Refusal, Snapshot
 from gpujobs.records.rundir import RunFolder
+from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import Outcome, Program, Supervisor

@@ -12,18 +12,18 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from gpujobs.errors import BoardError, LaunchError
 from gpujobs.host import Host
-from gpujobs.machine import kernel, launch, procs
+from gpujobs.machine import kernel, launch, procs, signals
 from gpujobs.machine.meter import Meter
 from gpujobs.machine.streams import Log, Traffic
-from gpujobs.model import Cause, ProcessId
+from gpujobs.model import ProcessId
 from gpujobs.records.rundir import RunFolder
+from gpujobs.runmodel import Cause
 from gpujobs.scheduling import ending, lifecycle
 from gpujobs.scheduling.environment import JobEnvironment
 from gpujobs.scheduling.lifecycle import Event, Instruction, Life, State
@@ -105,7 +105,8 @@ class Supervisor:
     def run(self) -> Outcome:
         """Start the job, see it through, and give up what it held."""
         kernel.adopt_orphans()
-        with self._listening():
+        with signals.heard(_HEARD) as self._signals:
+            self._selector.register(self._signals, selectors.EVENT_READ, "signals")
             try:
                 self._happen(lifecycle.Granted())
                 while not self._done():
@@ -139,26 +140,6 @@ class Supervisor:
         self._selector.close()
 
     # ---- events -----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Signals arrive as bytes on a pipe, so that the loop meets them in one place. Ignored ones stay ignored."""
-        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        before = {number: signal.getsignal(number) for number in _HEARD}
-        wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in _HEARD:
-            if before[number] != signal.SIG_IGN:
-                signal.signal(number, _heard)
-        self._selector.register(reading, selectors.EVENT_READ, "signals")
-        self._signals = reading
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(wakeup)
-            os.close(reading)
-            os.close(writing)
 
     def _wait(self) -> None:
         for key, _ in self._selector.select(self._timeout()):
@@ -350,7 +331,3 @@ class Supervisor:
             self._events.append(lifecycle.MemoryStuck(f"{held}, {patience:.0f} s after the job's end"))
         else:
             self._memory_at = time.monotonic() + next(self._memory_pauses, _MEMORY_PAUSE)
-
-
-def _heard(number: int, frame: FrameType | None) -> None:
-    """The byte on the wake-up pipe says it all."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from gpujobs.errors import LaunchError, NoSuchJob, UsageError
 from gpujobs.host import Host
-from gpujobs.model import JobFile
 from gpujobs.records import catalog, jobfile
 from gpujobs.records.catalog import builtin_folder
+from gpujobs.runmodel import JobFile
 from gpujobs.scheduling.asking import Wish
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gpujobs.model import Cause, Device, GpuProcess, HostProcess, Lease, ProcessId, ProcessKind, Snapshot
+from gpujobs.model import Device, GpuProcess, HostProcess, Lease, ProcessId, ProcessKind, Snapshot
+from gpujobs.runmodel import Cause
 from gpujobs.scheduling.ending import named_in, still_held
 
 GIB = 2**30

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "gpujobs"
 GROUND, NOUNS, ROOMS, ORCHESTRATION, DOORS = range(5)
 FLOORS = {
     **dict.fromkeys(("errors", "units", "job"), GROUND),
-    **dict.fromkeys(("model",), NOUNS),
+    **dict.fromkeys(("model", "runmodel"), NOUNS),
     **dict.fromkeys(("scheduling", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(("host", "target", "turn", "run", "supervisor", "past", "agent"), ORCHESTRATION),
     **dict.fromkeys(("simulate", "notebook", "seeing", "testing"), ORCHESTRATION),

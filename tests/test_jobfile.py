@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpujobs.errors import CatalogError, NoSuchJob
-from gpujobs.model import JobFile, JobOption
 from gpujobs.records.jobfile import describe, read
+from gpujobs.runmodel import JobFile, JobOption
 
 BLOCK = "# /// script\n# dependencies = []\n# [tool.gpujobs]\n{}# ///\n"
 FULL = 'gpus = 2\n# threads = 4\n# gpu_mem = "8GiB"\n# expect = "2h30m"\n# share = true\n'

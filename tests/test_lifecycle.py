@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpujobs.model import Cause
+from gpujobs.runmodel import Cause
 from gpujobs.scheduling.lifecycle import (
     EndTree,
     Event,

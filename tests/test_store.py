@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from gpujobs.errors import StoreError
-from gpujobs.model import Cause, ProcessId, RunRecord
+from gpujobs.model import ProcessId
 from gpujobs.records.rundir import RunFolder
 from gpujobs.records.store import Store
+from gpujobs.runmodel import Cause, RunRecord
 
 
 def a_run(name: str = "train") -> RunRecord:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpujobs.model import JobFile, JobOption
+from gpujobs.runmodel import JobFile, JobOption
 from gpujobs.views.jobs import detail_dict, detail_text, list_dict, list_text
 from gpujobs.views.table import width
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpujobs.errors import CatalogError, NoSuchJob
-from gpujobs.model import JobFile
 from gpujobs.records.jobfile import describe, read
+from gpujobs.runmodel import JobFile
 
 __all__ = ["Folder", "JobFile", "Listing", "Trust", "builtin_folder", "describe", "find", "list_jobs"]
 

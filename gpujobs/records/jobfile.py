@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gpujobs.errors import CatalogError, NoSuchJob, UsageError
-from gpujobs.model import JobFile, JobOption
+from gpujobs.runmodel import JobFile, JobOption
 from gpujobs.units import format_size, parse_duration, parse_size
 
 _LARGEST = 2**20  # of a file that a person wrote; more is data under a wrong name

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gpujobs.errors import StoreError
-from gpujobs.model import Cause, ProcessId, RunRecord
+from gpujobs.model import ProcessId
+from gpujobs.runmodel import Cause, RunRecord
 
 VERSION = 1
 

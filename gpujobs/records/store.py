@@ -15,8 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from gpujobs.errors import StoreError
-from gpujobs.model import RunRecord
 from gpujobs.records.rundir import RunFolder, record_from
+from gpujobs.runmodel import RunRecord
 
 _PATIENCE = 30.0  # seconds for another of the user's commands to finish its transaction
 

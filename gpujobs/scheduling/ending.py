@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gpujobs.model import Cause, Device, GpuProcess, Lease, Snapshot
+from gpujobs.model import Device, GpuProcess, Lease, Snapshot
+from gpujobs.runmodel import Cause
 from gpujobs.units import format_size
 
 # A driver moves a few pages of its own; a context is hundreds of megabytes.

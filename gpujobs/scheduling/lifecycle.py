@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from gpujobs.model import Cause
+from gpujobs.runmodel import Cause
 
 
 class State(StrEnum):

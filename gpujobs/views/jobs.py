@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gpujobs.model import JobFile, JobOption
+from gpujobs.runmodel import JobFile, JobOption
 from gpujobs.units import format_duration, format_size
 from gpujobs.views.table import clean, cut, left, right, width, wrap
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gpujobs.model import RunRecord
+from gpujobs.runmodel import RunRecord
 from gpujobs.units import format_duration, format_size
 from gpujobs.views.table import clean, cut, left, right, width
 
