@@ -66,10 +66,11 @@ def run(host: Host, order: Order, tell: Tell) -> int:
         except (GpujobsError, KeyboardInterrupt, Ended) as error:
             return _not_started(host, record, error, tell)
         try:
-            return _start(host, order, turn, record, folder, answer.request.threads, tell)
-        except BaseException:
-            turn.lease.release()  # whatever happened: nothing stays on the board
-            raise
+            started, supervisor = _prepare(host, order, turn, record, folder, answer.request.threads, tell)
+        except BaseException as error:  # noqa: BLE001  # raised again when the lease is given up
+            turn.lease.release()
+            return _not_started(host, record, error, tell)
+        return _see_through(host, supervisor, started, folder, tell)
 
 
 def ask(host: Host, order: Order) -> Answer:
@@ -123,17 +124,21 @@ def _ending_on_signals() -> Iterator[None]:
 
 
 def _not_started(host: Host, record: RunRecord, error: BaseException, tell: Tell) -> int:
-    cause = Cause.NOT_STARTED if isinstance(error, GpujobsError) else Cause.CANCELLED
-    note = str(error) if isinstance(error, GpujobsError) else "ended while it waited for its turn"
+    cancelled = isinstance(error, KeyboardInterrupt | Ended)
+    cause = Cause.CANCELLED if cancelled else Cause.NOT_STARTED
+    note = "ended while it waited for its turn" if cancelled else str(error)
     now = time.time()
-    host.store.update(replace(record, state="done", cause=cause, note=note, ended=now, wait=now - record.submitted))
-    if isinstance(error, GpujobsError):
+    _keep(host, replace(record, state="done", cause=cause, note=note, ended=now, wait=now - record.submitted), tell)
+    if not isinstance(error, KeyboardInterrupt | Ended):
         raise error
     tell(f"run {record.number} was cancelled while it waited for its turn")
     return 128 + error.number if isinstance(error, Ended) else EXIT_INTERRUPTED
 
 
-def _start(host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, threads: int, tell: Tell) -> int:
+def _prepare(
+    host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, threads: int, tell: Tell
+) -> tuple[RunRecord, Supervisor]:
+    """Everything that can still go wrong before there is a process of the job."""
     grant = Grant(turn.lease.claim.devices, turn.lease.claim.cpus)
     names = _device_names(grant, turn.snapshot)
     started = replace(
@@ -162,7 +167,11 @@ def _start(host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunF
     script = " · scripted machine, so the job computes on the CPU" if host.scripted and names else ""
     tell(f"run {record.number} · {_devices_said(names)} · threads {threads} (CPUs {started.cpus}){script}")
     program = Program(order.target.argv, Path(record.cwd), job)
-    outcome = Supervisor(host, turn, program, folder, order.wish.time_limit, tell).run()
+    return started, Supervisor(host, turn, program, folder, order.wish.time_limit, tell)
+
+
+def _see_through(host: Host, supervisor: Supervisor, started: RunRecord, folder: RunFolder, tell: Tell) -> int:
+    outcome = supervisor.run()
     ended = finished(started, outcome)
     _keep(host, ended, tell)
     _tell_ending(ended, outcome, folder, tell)

@@ -113,6 +113,9 @@ class Supervisor:
                     self._wait()
                     while self._events and not self._done():
                         self._happen(self._events.pop(0))
+            except BaseException:
+                self._bail_out()
+                raise
             finally:
                 self._close()
         meter = self._meter
@@ -129,6 +132,15 @@ class Supervisor:
             log_problem=self._traffic.log.problem,
             output_problem=self._traffic.problem,
         )
+
+    def _bail_out(self) -> None:
+        """A bug of ours must not leave a job behind on devices that we no longer hold."""
+        deadline = time.monotonic() + _KILL_DEADLINE
+        while (left := launch.remaining(self._others())) and time.monotonic() < deadline:
+            launch.end(left, signal.SIGKILL)
+            launch.reap(self._others())
+            time.sleep(_KILL_AGAIN)
+        self._finish(abandon=bool(left))
 
     def _done(self) -> bool:
         return self._life.state is State.DONE

@@ -84,7 +84,8 @@ class Meter:
     def _run(self) -> None:
         pauses = iter(_PAUSES)
         while not self._stop.wait(next(pauses, _PAUSE)):
-            self._keep(self._take())
+            with contextlib.suppress(OSError):  # a machine too full for a reader of the driver: this sample is missed
+                self._keep(self._take())
 
     def _take(self) -> Sample:
         tree = procs.describe([process.pid for process in procs.descendants(self._supervisor, frozenset(self._skip()))])

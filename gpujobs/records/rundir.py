@@ -42,7 +42,10 @@ class RunFolder:
 
     def write_environment(self, environment: Mapping[str, str]) -> None:
         """Keep the environment for whoever asks later why it behaved as it did."""
-        _write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
+        try:
+            _write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
+        except OSError as error:
+            raise StoreError(f"{self.environment} cannot be written: {error.strerror}; free the disk") from None
 
     def write_receipt(self, record: RunRecord) -> None:
         """Write the receipt whole or not at all."""
