@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gpujobs.errors import GpujobsError, NoSuchDevice, TorchError, UsageError
+from gpujobs.errors import BoardError, GpujobsError, NoSuchDevice, TorchError, UsageError
 from gpujobs.host import Host
 from gpujobs.machine.board import HeldClaim
 from gpujobs.model import Device, Grant, Refusal, Request, Snapshot
@@ -88,7 +88,7 @@ class Lease:
     def _keep(self) -> None:
         """Make the claim's file again should a cleaner take it."""
         while not self._released.wait(_CLAIM_CHECK):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, BoardError):
                 self._claim.restore()
 
 
@@ -174,7 +174,7 @@ def _acquire(host: Host, wish: Wish, patience: float | None) -> Lease:
         wish = replace(wish, threads=host.settings.threads)
     request = _request(host, wish)
     with contextlib.closing(Waiter(host, request, _tell, patience=patience)) as waiter:
-        turn = waiter.take()
+        turn = waiter.take()  # an interrupt between here and the end drops the claim with its last reference
     claim = turn.lease.claim
     grant = Grant(claim.devices, claim.cpus)
     job = environment.build(os.environ, grant, turn.snapshot, request.threads, run=None, folder=None)

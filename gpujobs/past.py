@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from gpujobs.errors import StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.watch import Watch
@@ -34,13 +36,15 @@ def settled(host: Host, run: RunRecord) -> RunRecord:
     if same_boot and procs.alive(run.holder):
         now = time.time()
         return replace(run, wall=now - run.started) if run.started else replace(run, wait=now - run.submitted)
-    note = "its supervisor was killed" if same_boot else "the machine was started again"
+    killed = "it ended without a receipt: its supervisor was killed, or the disk was full"
+    note = killed if same_boot else "the machine was started again"
     # The supervisor may have written its receipt and ended just between our reading and our asking.
     current = host.store.find(run.key)
     if current.state == "done":
         return current
     lost = replace(current, state="done", cause=Cause.LOST, note=note)
-    host.store.update(lost)
+    with contextlib.suppress(StoreError):  # a disk that is full or read-only can still be looked at
+        host.store.update(lost)
     return lost
 
 

@@ -59,6 +59,9 @@ _STAGGER = 0.003
 _LONGEST_STAGGER = 0.5
 _FRONT = 16
 _CLOSE_LOOK = 5.0
+_STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
+_ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
+_WIPE_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Waiter:
         self._run, self._run_number = run, run_number
         self._id, self._since = new_id(), time.time()
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        described = procs.describe([self._me.pid]).get(self._me.pid)
+        self._family = {self._me, *(described.lineage if described else ())}
         self._ticket: HeldClaim[Ticket] | None = None
         self._watch: Watch | None = None
         self._told: object = None
@@ -103,6 +108,10 @@ class Waiter:
         self._host.board.clean()
         try:
             while True:
+                if self._ticket is not None and self._ticket.restore():
+                    # The board was wiped. Our watch sees the old folder, and those who hold something need a moment.
+                    self.close()
+                    time.sleep(_WIPE_PAUSE)
                 if self._watch is not None:
                     self._watch.drain()
                 turn, reason = self._try()
@@ -127,22 +136,32 @@ class Waiter:
     # ---- one attempt ------------------------------------------------------------------------------------------
 
     def _try(self) -> tuple[Turn | None, Refusal]:
-        # Read before the arbiter is taken: a driver that hangs must never hold it.
-        self._snapshot = self._host.look() if self._devices_matter() else Snapshot(time.time())
-        with self._host.board.arbiter(slow=self._tell):
-            claims = self._host.board.read(self._number())
-            mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
-            grant, reason = self._decide(claims, mine, self._snapshot)
-            if grant is not None:
-                return Turn(self._host.board.lease(self._lease(grant)), self._snapshot), reason
-            if self._ticket is None:
-                self._refuse_at_once(claims, reason)
-            if self._patience_left() == 0:
-                raise Busy(self._busy(reason))
-            if self._ticket is None:
-                self._ticket = self._host.board.ticket(mine)
-            self._ticket.restore()
+        while True:
+            # Read before the arbiter is taken: a driver that hangs must never hold it.
+            self._snapshot = self._host.look() if self._devices_matter() else Snapshot(time.time())
+            looked = time.monotonic()
+            with self._host.board.arbiter(self._arbiter_patience(), self._tell):
+                if time.monotonic() - looked < _STALE:  # else somebody may have come onto a device meanwhile
+                    return self._decide_and_claim()
+
+    def _decide_and_claim(self) -> tuple[Turn | None, Refusal]:
+        """Under the arbiter: a lease, or a ticket and why."""
+        claims = self._host.board.read(self._number())
+        mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
+        grant, reason = self._decide(claims, mine, self._snapshot)
+        if grant is not None:
+            return Turn(self._host.board.lease(self._lease(grant)), self._snapshot), reason
+        if self._ticket is None:
+            self._refuse_at_once(claims, reason)
+        if self._patience_left() == 0:
+            raise Busy(self._busy(reason))
+        if self._ticket is None:
+            self._ticket = self._host.board.ticket(mine)
         return None, reason
+
+    def _arbiter_patience(self) -> float | None:
+        left = self._patience_left()
+        return None if left is None else max(left, _ARBITER_PATIENCE)
 
     def _devices_matter(self) -> bool:
         """Whether devices are wanted, by us or by somebody ahead who then is owed CPUs as well."""
@@ -163,7 +182,9 @@ class Waiter:
             return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=what))
         if self._request.gpus and snapshot.driver is not DriverState.OK:
             return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=f"the driver: {_driver(snapshot)}"))
-        others = (ticket for ticket in claims.tickets if ticket.id != mine.id)
+        # A run inside a run is not held behind others: they may be waiting for the outer one.
+        nested = any(lease.holder in self._family for lease in claims.leases)
+        others = (ticket for ticket in claims.tickets if ticket.id != mine.id and not nested)
         machine = order.Machine(snapshot, self._host.topology)
         settings = order.Settings(self._host.settings.policy)
         decision = order.next((*others, mine), claims.leases, {}, time.time(), {}, machine, settings)
@@ -188,10 +209,8 @@ class Waiter:
 
     def _held_by_us(self, reason: Refusal) -> Obstacle | None:
         """A lease of this process or of an ancestor, if nothing but such leases is in the way."""
-        described = procs.describe([self._me.pid]).get(self._me.pid)
-        family = {self._me, *(described.lineage if described else ())}
         in_the_way = [one for one in reason.obstacles if one.kind is not Hindrance.MASKED]
-        ours = [one for one in in_the_way if one.holder in family]
+        ours = [one for one in in_the_way if one.holder in self._family]
         return ours[0] if ours and len(ours) == len(in_the_way) else None
 
     def _lease(self, grant: Grant) -> Lease:

@@ -12,6 +12,7 @@ _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(ib|b|)|(b))", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.IGNORECASE)
+_LONGEST = 3650 * 86400
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
@@ -57,6 +58,8 @@ def parse_duration(text: str) -> float:
         seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in _PART.findall(stripped))
     if seconds is None or not math.isfinite(seconds):
         raise UsageError(f"a duration is written 90, 45s, 30m, 2h30m, 1d or 1:30:00, not {text!r}")
+    if seconds > _LONGEST:
+        raise UsageError(f"a duration is at most ten years, not {text!r}")
     if seconds <= 0:
         raise UsageError(f"a duration must be longer than zero, not {text!r}")
     return float(seconds)

@@ -18,17 +18,33 @@ import pytest
 from claims import ALONE, WITH_JOB, a_lease, a_ticket, lease_ids, start_holder, wait_gone
 from gpujobs.errors import BoardError
 from gpujobs.machine import boardfolder, claimtext, locks, procs
-from gpujobs.machine.board import Board, next_number
+from gpujobs.machine.board import Board, HeldClaim, next_number
 from gpujobs.machine.watch import Watch
-from gpujobs.model import ProcessId
+from gpujobs.model import Lease, ProcessId, Ticket
 from people import Person
 from waiting import wait_until
+
+
+class KeepingBoard(Board):
+    """A board on which a test's claims last as long as the test, whether it keeps them or not."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.kept: list[HeldClaim[Ticket] | HeldClaim[Lease]] = []
+
+    def ticket(self, ticket: Ticket) -> HeldClaim[Ticket]:
+        self.kept.append(held := super().ticket(ticket))
+        return held
+
+    def lease(self, lease: Lease) -> HeldClaim[Lease]:
+        self.kept.append(held := super().lease(lease))
+        return held
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     """A board of our own."""
-    return Board(tmp_path / "board")
+    return KeepingBoard(tmp_path / "board")
 
 
 @contextlib.contextmanager
@@ -172,6 +188,52 @@ def test_a_suspended_waiter_is_marked(board: Board) -> None:
         board.ticket(a_ticket(holder=stopped))
         wait_until(lambda: board.read().tickets[0].stopped)
         sleeper.kill()
+
+
+def test_a_forgotten_claim_is_given_up(tmp_path: Path) -> None:
+    """An interrupt must not leave a lock that nobody can let go of."""
+    board = Board(tmp_path / "board")
+    board.lease(a_lease())
+    assert board.read().leases == ()
+
+
+@pytest.mark.parametrize("changes", [{"name": "n" * 300}, {"ends": 1e13}, {"gpu_memory": 8e9}, {"gpu_memory": -5}])
+def test_what_nobody_could_read_is_not_published(board: Board, changes: dict[str, object]) -> None:
+    """One such claim would stop everybody."""
+    with pytest.raises(BoardError, match="this cannot be claimed"):
+        board.lease(a_lease(**changes))
+    assert os.listdir(board.folder) == []
+
+
+def test_a_dead_file_that_cannot_be_opened_stops_nobody(users: list[Person], shared_folder: Path) -> None:
+    """Its owner may have closed it to others; held it is not."""
+    folder = Board(shared_folder / "board").folder
+    (folder / f"lease-{'0' * 32}.json").touch(mode=0o000)
+    code = "import sys; from gpujobs.machine.board import *; print(Board(Path(sys.argv[1])).read())"
+    said = users[0].run(users[0].python, "-c", code, str(folder), cwd="/").stdout
+    assert said == "Claims(tickets=(), leases=(), troubles=())\n"
+
+
+def test_a_claim_is_its_owners_whatever_the_inode_was_before(users: list[Person], shared_folder: Path) -> None:
+    """The number of a deleted file is given to the next one, which may be somebody else's of the same name."""
+    board = Board(shared_folder / "board")
+    held = board.ticket(a_ticket())
+    assert len(board.read().tickets) == 1
+    name, number = held.path.name, held.path.stat().st_ino
+    held.release()
+    code = (
+        "import fcntl, os, sys\nfor _ in range(200):\n f = open(sys.argv[1], 'w'); f.write('x'); f.flush()\n"
+        " if os.fstat(f.fileno()).st_ino == int(sys.argv[2]): break\n os.unlink(sys.argv[1])\n"
+        "fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
+    )
+    bob = users[1]
+    argv = (bob.python, "-c", code, str(board.folder / name), str(number))
+    with bob.start(*argv, stdin=subprocess.PIPE, cwd="/") as locker:
+        assert locker.stdout is not None
+        locker.stdout.readline()
+        claims = board.read()
+        assert (claims.tickets, [trouble.user for trouble in claims.troubles]) == ((), [bob.name])
+        locker.kill()
 
 
 # ---- what cannot be trusted -----------------------------------------------------------------------------------------

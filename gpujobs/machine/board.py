@@ -34,6 +34,7 @@ import fcntl
 import os
 import re
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -82,29 +83,32 @@ class Claims:
 
 
 class HeldClaim(Generic[AnyClaim]):
-    """A claim of this process: its open, locked file and the folder's shared lock. Both go when it is released."""
+    """A claim of this process: its open, locked file and the folder's shared lock. Both go when it is released.
+
+    They also go when the object does: an interrupt must not leave a lock that nobody can let go of.
+    """
 
     def __init__(self, board: Board, claim: AnyClaim) -> None:
         self._board: Board = board
         self.claim: AnyClaim = claim
+        self._guard: threading.Lock = threading.Lock()  # a notebook's watching thread restores while its user releases
+        self._folder: int | None = None
+        self._file: int | None = None
         self._folder = boardfolder.hold(board.folder)
-        try:
-            self._file, self._size = board.publish(claim)
-        except BaseException:
-            os.close(self._folder)
-            raise
+        self._file, self._size = board.publish(claim)
 
     @property
-    def descriptors(self) -> tuple[int, int]:
+    def descriptors(self) -> tuple[int, ...]:
         """What a job must inherit so that the claim lives as long as the job."""
-        return self._file, self._folder
+        return tuple(number for number in (self._file, self._folder) if number is not None)
 
     def change(self, claim: AnyClaim) -> None:
         """Write the claim again, in place and under the same lock."""
         text = claimtext.encode(claim)
         if len(text) > self._size:  # cannot happen with what a launch adds; a torn file would be worse than an old one
             raise BoardError(f"the claim {self.path} has no room for its change")
-        os.pwrite(self._file, text.ljust(self._size), 0)
+        if self._file is not None:
+            os.pwrite(self._file, text.ljust(self._size), 0)
         self.claim = claim
 
     @property
@@ -114,31 +118,40 @@ class HeldClaim(Generic[AnyClaim]):
 
     def intact(self) -> bool:
         """Whether the visible file is still the one whose lock we hold."""
-        return locks.same_inode(self._file, self.path)
+        return self._file is not None and locks.same_inode(self._file, self.path)
 
-    def restore(self) -> None:
-        """Make the claim again if a cleaner took its file."""
-        if self.intact():
-            return
-        self._board.prepare()
-        file, size = self._board.publish(self.claim)
-        # Our descriptor keeps its number, which a job may have been told to inherit.
-        os.dup2(file, self._file, inheritable=False)
-        os.close(file)
-        self._size = size
+    def restore(self) -> bool:
+        """Make the claim again if a cleaner took its file; whether that was so."""
+        with self._guard:
+            if self._file is None or self.intact():
+                return False
+            self._board.prepare()
+            file, self._size = self._board.publish(self.claim)
+            # Our descriptor keeps its number, which a job may have been told to inherit.
+            os.dup2(file, self._file, inheritable=False)
+            os.close(file)
+            return True
 
     def release(self) -> None:
         """Give it up. The file goes first: a waiter that wakes by the lock finds the claim gone."""
-        with contextlib.suppress(OSError):
+        with self._guard:
             if self.intact():
-                self.path.unlink()
-        self.abandon()
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            self._close()
 
     def abandon(self) -> None:
         """Let go of the lock but leave the file: the claim lives on if a descendant still holds the descriptor."""
-        for descriptor in (self._file, self._folder):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        with self._guard:
+            self._close()
+
+    def _close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self._file = self._folder = None
+
+    def __del__(self) -> None:
+        self._close()
 
 
 class Board:
@@ -146,7 +159,7 @@ class Board:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tickets: dict[tuple[str, int], Ticket] = {}  # a ticket never changes: parsed once, by name and inode
+        self._tickets: dict[tuple[str, int, int, int], Ticket] = {}  # a ticket never changes: it is parsed once
         self.prepare()
 
     def prepare(self) -> None:
@@ -202,7 +215,7 @@ class Board:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):  # gone; or a planted link, which is nobody's claim
                 return None
-            return Trouble(path, _user(locks.owner(path)), f"cannot be opened: {error.strerror}", live=True)
+            return _closed(path, error)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or locks.is_free(descriptor):
@@ -213,7 +226,9 @@ class Board:
 
     def _read_live(self, path: Path, descriptor: int, status: os.stat_result) -> Ticket | Lease | Trouble | None:
         user = procs.user_name(status.st_uid)
-        claim: Ticket | Lease | None = self._tickets.get((path.name, status.st_ino))
+        # The inode alone does not do: it is given to the next file, which may be another user's.
+        key = (path.name, status.st_ino, status.st_uid, status.st_ctime_ns)
+        claim: Ticket | Lease | None = self._tickets.get(key)
         try:
             claim = claim or _parse(path.name, descriptor, status, user)
         except claimtext.BadClaim as error:
@@ -223,7 +238,7 @@ class Board:
                 return Trouble(path, user, nuisance, live=False)
             return Trouble(path, user, str(error), live=True)
         if isinstance(claim, Ticket):
-            self._tickets[path.name, status.st_ino] = claim
+            self._tickets[key] = claim
         if not procs.alive(claim.holder) and (nuisance := locks.nuisance(claim.holder, status)):
             return Trouble(path, user, nuisance, live=False)
         return claim
@@ -233,6 +248,7 @@ class Board:
     def publish(self, claim: Ticket | Lease) -> tuple[int, int]:
         """Write, lock and show a claim's file: its descriptor and size."""
         text = claimtext.encode(claim)
+        _check_readable(claim, text)
         visible = self.folder / _name(claim)
         for _ in range(10):
             hidden = self.folder / f".{_kind(claim)}-{new_id()}.tmp"
@@ -288,6 +304,26 @@ def next_number(claims: Claims) -> int:
 
 def _user(uid: int | None) -> str:
     return UNKNOWN_USER if uid is None else procs.user_name(uid)
+
+
+def _closed(path: Path, error: OSError) -> Trouble | None:
+    """A file that its owner does not let us read: it matters only if somebody holds it."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or not locks.lockers(status):
+        return None
+    nuisance = locks.nuisance(None, status)
+    return Trouble(path, _user(status.st_uid), nuisance or f"{error.strerror}", live=nuisance is None)
+
+
+def _check_readable(claim: Ticket | Lease, text: bytes) -> None:
+    """Whatever we publish, everybody must be able to read: a claim that nobody understands stops them all."""
+    try:
+        claimtext.decode(text, claim.id, claim.uid, claim.user)
+    except claimtext.BadClaim as error:
+        raise BoardError(f"this cannot be claimed: {error}") from None
 
 
 def _kind(claim: Ticket | Lease) -> str:

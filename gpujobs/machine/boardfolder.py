@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 from gpujobs.errors import BoardError
@@ -73,31 +75,41 @@ def arbiter(folder: Path, patience: float | None, slow: Callable[[str], None] | 
     BoardError says the same.
     """
     begin, pause = time.monotonic(), 0.0005
-    while (descriptor := _try_arbiter(folder)) is None:
-        waited = time.monotonic() - begin
-        if patience is not None and waited > patience:
-            raise BoardError(_held_up(folder, waited))
-        if slow is not None and waited > ARBITER_SLOW:
-            slow(_held_up(folder, waited))
-            slow = None
-        time.sleep(pause)  # flock has no time limit of its own, and a signal handler would not do in a library
-        pause = min(pause * 1.5, 0.01)
+    with _not_suspended():
+        while (lock := _try_arbiter(folder)) is None:
+            waited = time.monotonic() - begin
+            if patience is not None and waited > patience:
+                raise BoardError(_held_up(folder, waited))
+            if slow is not None and waited > ARBITER_SLOW:
+                slow(_held_up(folder, waited))
+                slow = None
+            time.sleep(pause)  # flock has no time limit of its own, and a signal handler would not do in a library
+            pause = min(pause * 1.5, 0.01)
+        with lock:
+            yield
+
+
+@contextlib.contextmanager
+def _not_suspended() -> Iterator[None]:
+    """Let Ctrl-Z wait: whoever is stopped with the arbiter in hand stops everybody."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
     try:
         yield
     finally:
-        os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _try_arbiter(folder: Path) -> int | None:
-    descriptor = _open_arbiter(folder)
+def _try_arbiter(folder: Path) -> FileIO | None:
+    """The locked file. An object, not a number: an interrupt at any moment closes it with its last reference."""
+    lock = FileIO(_open_arbiter(folder))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
+        lock.close()
         return None
-    if locks.same_inode(descriptor, folder / ARBITER):
-        return descriptor
-    os.close(descriptor)  # a cleaner took the file between open and lock: that lock guards nothing
+    if locks.same_inode(lock.fileno(), folder / ARBITER):
+        return lock
+    lock.close()  # a cleaner took the file between open and lock: that lock guards nothing
     return None
 
 

@@ -10,8 +10,9 @@ from typing import Self
 
 from gpujobs.machine import kernel
 
-_CLOSE_WRITE, _MOVED_TO, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x8, 0x80, 0x200, 0x400, 0x800
-_MASK = _CLOSE_WRITE | _MOVED_TO | _DELETE | _DELETE_SELF | _MOVE_SELF
+_ATTRIB, _CLOSE_WRITE, _MOVED_TO, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x4, 0x8, 0x80, 0x200, 0x400, 0x800
+CHANGES = _CLOSE_WRITE | _MOVED_TO | _DELETE | _DELETE_SELF | _MOVE_SELF
+LOSS = _ATTRIB | _DELETE_SELF | _MOVE_SELF  # of one file: taking its name away changes its attributes
 
 # A user may have only so many inotify instances (128 by default); past that we look again at this pace.
 _FALLBACK_INTERVAL = 0.5
@@ -24,11 +25,11 @@ class Watch:
     SIGKILL included.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mask: int = CHANGES) -> None:
         self._descriptor: int | None = None
         try:
             self._descriptor = kernel.inotify_open()
-            kernel.inotify_watch(self._descriptor, os.fsencode(folder), _MASK)
+            kernel.inotify_watch(self._descriptor, os.fsencode(folder), mask)
         except OSError:
             self.close()
 
@@ -43,6 +44,11 @@ class Watch:
         ready, _, _ = select.select(wanted, [], [], timeout)
         self.drain()
         return self._descriptor is None or self._descriptor in ready
+
+    @property
+    def descriptor(self) -> int | None:
+        """What is readable after a change; None where we can only look now and then."""
+        return self._descriptor
 
     def drain(self) -> None:
         """Forget the changes seen so far."""

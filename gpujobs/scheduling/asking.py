@@ -10,6 +10,7 @@ from gpujobs.model import CpuTopology, Device, DriverState, Health, Request, Sna
 
 # Threads of a run that does not say: enough for data loading, and no more than its device's share of the machine.
 _USUAL_THREADS = 4
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def build(name: str, wish: Wish, usual: int, snapshot: Snapshot, topology: CpuTo
     chosen, count = _devices(wish, usual, snapshot, visible, notes)
     threads = _threads(wish.threads, count, snapshot, topology, notes)
     request = Request(
-        name=name,
+        name=name[:_LONGEST_NAME],
         gpus=count,
         devices=chosen,
         gpu_memory=wish.gpu_memory if count else None,
