@@ -71,9 +71,12 @@ class Host:
         """The CPUs this process may use."""
         return self._shows.topology()
 
-    def look(self, over: float = 0.0) -> Snapshot:
-        """All devices now, their processes described; CPU loads sampled over so many seconds, if not 0."""
-        snapshot = self.reader.snapshot(self.settings.policy.snapshot_deadline)
+    def look(self, over: float = 0.0, deadline: float | None = None) -> Snapshot:
+        """All devices now, their processes described; CPU loads sampled over so many seconds, if not 0.
+
+        Waits ``deadline`` seconds for the driver, or what the site says.
+        """
+        snapshot = self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline)
         pids = {process.pid for device in snapshot.devices for process in device.processes or ()}
         return described(snapshot, self._shows.describe(pids, over)) if pids else snapshot
 

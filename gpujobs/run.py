@@ -14,13 +14,14 @@ from types import FrameType
 
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
-from gpujobs.machine import procs
+from gpujobs.machine import procs, signals
 from gpujobs.model import Grant, Refusal, Snapshot
+from gpujobs.outcome import Outcome, Program
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Answer, Wish
-from gpujobs.supervisor import Outcome, Program, Supervisor
+from gpujobs.supervisor import HEARD, Supervisor
 from gpujobs.target import Target, folder_here
 from gpujobs.turn import Turn, Waiter, refuse_corrupt
 from gpujobs.units import format_cpu_list, format_duration, format_size
@@ -57,16 +58,18 @@ def run(host: Host, order: Order, tell: Tell) -> int:
     for note in answer.notes:
         tell(note)
     record, folder = host.store.add(_new_record(order.target, cwd))
-    with contextlib.closing(
-        Waiter(host, answer.request, tell, patience=order.patience, run=record.key, run_number=record.number)
-    ) as waiter:
+    waiter = Waiter(host, answer.request, tell, patience=order.patience, run=record.key, run_number=record.number)
+    with contextlib.ExitStack() as stack:
+        stack.callback(waiter.close)
         try:
             with _ending_on_signals():
                 turn = waiter.take()
+                signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # until there is a supervisor to hear them
         except (GpujobsError, KeyboardInterrupt, Ended) as error:
             return _not_started(host, record, error, tell)
+        hearing = stack.enter_context(signals.heard(HEARD))
         try:
-            started, supervisor = _prepare(host, order, turn, record, folder, answer.request.threads, tell)
+            started, supervisor = _prepare(host, order, turn, record, folder, hearing, answer.request.threads, tell)
         except BaseException as error:  # noqa: BLE001  # raised again when the lease is given up
             turn.lease.release()
             return _not_started(host, record, error, tell)
@@ -136,7 +139,7 @@ def _not_started(host: Host, record: RunRecord, error: BaseException, tell: Tell
 
 
 def _prepare(
-    host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, threads: int, tell: Tell
+    host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, hearing: int, threads: int, tell: Tell
 ) -> tuple[RunRecord, Supervisor]:
     """Everything that can still go wrong before there is a process of the job."""
     grant = Grant(turn.lease.claim.devices, turn.lease.claim.cpus)
@@ -167,7 +170,7 @@ def _prepare(
     script = " · scripted machine, so the job computes on the CPU" if host.scripted and names else ""
     tell(f"run {record.number} · {_devices_said(names)} · threads {threads} (CPUs {started.cpus}){script}")
     program = Program(order.target.argv, Path(record.cwd), job)
-    return started, Supervisor(host, turn, program, folder, order.wish.time_limit, tell)
+    return started, Supervisor(host, turn, program, folder, hearing, order.wish.time_limit, tell)
 
 
 def _see_through(host: Host, supervisor: Supervisor, started: RunRecord, folder: RunFolder, tell: Tell) -> int:

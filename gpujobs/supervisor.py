@@ -7,63 +7,39 @@ it into events, and carries out the instructions that come back.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
+import resource
 import selectors
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
-from gpujobs.errors import BoardError, LaunchError
+from gpujobs.errors import LaunchError
+from gpujobs.holding import Holding
 from gpujobs.host import Host
-from gpujobs.machine import kernel, launch, procs, signals
+from gpujobs.machine import kernel, launch, procs
 from gpujobs.machine.meter import Meter
 from gpujobs.machine.streams import Log, Traffic
 from gpujobs.model import ProcessId
+from gpujobs.outcome import Outcome, Program
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause
 from gpujobs.scheduling import ending, lifecycle
-from gpujobs.scheduling.environment import JobEnvironment
 from gpujobs.scheduling.lifecycle import Event, Instruction, Life, State
 from gpujobs.turn import Turn
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_HEARD = (signal.SIGINT, *_ENDING, *_PASSED_ON, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+HEARD = (signal.SIGINT, *_ENDING, *_PASSED_ON, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
 _KILL_AGAIN = 0.1  # a job that forks while it is killed is killed again
 _KILL_DEADLINE = 10.0  # what is there so long after SIGKILL hangs in the kernel
 _CLAIM_CHECK = 30.0
+_IMPATIENT = frozenset({signal.SIGINT, *_ENDING})
+_STUCK_OUTPUT = 1.0  # a process that cannot be killed may hold its end of a pipe for ever
 _HINT = 1.0  # after a Ctrl-C that the job survives
 _MEMORY_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _MEMORY_PAUSE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What to start."""
-
-    argv: Sequence[str]
-    cwd: Path
-    environment: JobEnvironment
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How it went. Seconds, bytes, percent, joules."""
-
-    life: Life
-    started: float | None
-    ended: float
-    wall: float | None
-    cpu_seconds: float | None
-    peak_rss: int | None
-    peak_gpu_memory: int | None
-    mean_utilisation: float | None
-    energy: float | None
-    log_problem: str | None
-    output_problem: str | None
+_LOOK_DEADLINE = 2.0  # for the driver while there is a run to look after: Ctrl-C may have to wait so long
 
 
 class Supervisor:
@@ -75,17 +51,21 @@ class Supervisor:
         turn: Turn,
         program: Program,
         folder: RunFolder,
+        hearing: int,
         limit: float | None,
         tell: Callable[[str], None],
     ) -> None:
-        """``limit`` is the run's time limit in seconds; ``tell`` gets a line for people."""
+        """``hearing`` is a descriptor of :func:`gpujobs.machine.signals.heard`, for :data:`HEARD`; ``limit`` the
+        run's time limit in seconds; ``tell`` gets a line for people."""
         self._host, self._turn, self._program, self._folder, self._tell = host, turn, program, folder, tell
-        self._limit = limit
+        self._signals, self._limit = hearing, limit
         self._life = Life()
         self._events: list[Event] = []
         self._selector = selectors.PollSelector()  # unlike epoll it takes plain files too
         self._traffic = Traffic(Log(folder.output), self._selector)
         self._job: ProcessId | None = None
+        self._holding = Holding(turn.lease)
+        self._claim_watch: int | None = None
         self._meter: Meter | None = None
         self._limit_at: float | None = None
         self._grace_at: float | None = None
@@ -100,24 +80,25 @@ class Supervisor:
         self._wall: float | None = None
         self._cpu_seconds = 0.0
         self._peak_rss = 0
+        self._own_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self._oom_kills = procs.oom_kills()
 
     def run(self) -> Outcome:
         """Start the job, see it through, and give up what it held."""
         kernel.adopt_orphans()
-        with signals.heard(_HEARD) as self._signals:
-            self._selector.register(self._signals, selectors.EVENT_READ, "signals")
-            try:
-                self._happen(lifecycle.Granted())
-                while not self._done():
-                    self._wait()
-                    while self._events and not self._done():
-                        self._happen(self._events.pop(0))
-            except BaseException:
-                self._bail_out()
-                raise
-            finally:
-                self._close()
+        self._selector.register(self._signals, selectors.EVENT_READ, "signals")
+        try:
+            self._happen(lifecycle.Granted())
+            while not self._done():
+                self._wait()
+                while self._events and not self._done():
+                    self._happen(self._events.pop(0))
+            self._deliver()
+        except BaseException:
+            self._bail_out()
+            raise
+        finally:
+            self._close()
         meter = self._meter
         return Outcome(
             life=self._life,
@@ -133,6 +114,14 @@ class Supervisor:
             output_problem=self._traffic.problem,
         )
 
+    def _watch_claim(self) -> None:
+        if self._claim_watch is not None:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(self._claim_watch)
+        self._claim_watch = self._holding.watch()
+        if self._claim_watch is not None:
+            self._selector.register(self._claim_watch, selectors.EVENT_READ, "claim")
+
     def _bail_out(self) -> None:
         """A bug of ours must not leave a job behind on devices that we no longer hold."""
         deadline = time.monotonic() + _KILL_DEADLINE
@@ -140,7 +129,7 @@ class Supervisor:
             launch.end(left, signal.SIGKILL)
             launch.reap(self._others())
             time.sleep(_KILL_AGAIN)
-        self._finish(abandon=bool(left))
+        self._holding.give_up(abandon=bool(left))
 
     def _done(self) -> bool:
         return self._life.state is State.DONE
@@ -150,6 +139,7 @@ class Supervisor:
             self._meter.stop()
         self._traffic.close()
         self._selector.close()
+        self._holding.unwatch()
 
     # ---- events -----------------------------------------------------------------------------------------------
 
@@ -157,6 +147,8 @@ class Supervisor:
         for key, _ in self._selector.select(self._timeout()):
             if key.data == "signals":
                 self._hear()
+            elif key.data == "claim":
+                self._claim_at = time.monotonic()
             else:
                 self._traffic.serve(key.data)
         self._check_clock()
@@ -174,15 +166,17 @@ class Supervisor:
             elif number in _ENDING:
                 self._events.append(lifecycle.StopAsked(number))
             elif number in _PASSED_ON and self._job:
-                launch.pass_on(self._job, number, self._keeper())
+                launch.pass_on(self._job, number, self._terminal())
             elif number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGTSTP:
                 self._suspend()
-            elif number in (signal.SIGWINCH, signal.SIGCONT):
+            elif number == signal.SIGCONT:
+                self._traffic.resume()
+            elif number == signal.SIGWINCH:
                 self._traffic.resize()
 
-    def _keeper(self) -> int | None:
+    def _terminal(self) -> int | None:
         return self._traffic.terminal.keeper if self._traffic.terminal else None
 
     def _suspend(self) -> None:
@@ -193,12 +187,12 @@ class Supervisor:
         os.kill(os.getpid(), signal.SIGSTOP)
         launch.wake(everybody)
         self._traffic.resume()
-        self._traffic.resize()
 
     def _reap(self) -> None:
         for ended in launch.reap(self._others()):
             self._cpu_seconds += ended.cpu_seconds
-            self._peak_rss = max(self._peak_rss, ended.peak_rss)
+            if ended.peak_rss > self._own_rss:  # before its exec a child is as large as we are, and that is counted
+                self._peak_rss = max(self._peak_rss, ended.peak_rss)
             if self._job and ended.pid == self._job.pid:
                 self._wall = time.monotonic() - (self._begin or time.monotonic())
                 self._events.append(lifecycle.Exited(ended.code, ended.signal, self._oom(ended)))
@@ -210,7 +204,7 @@ class Supervisor:
             return Cause.HOST_OOM
         if ended.code == 0:
             return None
-        self._traffic.drain(0.0)
+        self._traffic.absorb()
         return ending.named_in(self._traffic.log.tail())
 
     def _kernel_killed(self) -> bool:
@@ -219,13 +213,16 @@ class Supervisor:
         return now is not None and self._oom_kills is not None and now > self._oom_kills
 
     def _others(self) -> tuple[int, ...]:
-        return tuple(self._host.reader.pids) if "reader" in self._host.__dict__ else ()
+        """Children of ours that are not the job."""
+        readers = self._host.reader.pids if "reader" in self._host.__dict__ else ()
+        return (*readers, *((self._holding.keeper.pid,) if self._holding.keeper else ()))
 
     def _check_clock(self) -> None:
+        self._reap()
         now = time.monotonic()
         if self._limit_at is not None and now >= self._limit_at:
             self._limit_at = None
-            if self._life.state is State.RUNNING:
+            if not any(isinstance(event, lifecycle.Exited) for event in self._events):
                 self._events.append(lifecycle.LimitReached())
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + _KILL_AGAIN
@@ -242,8 +239,8 @@ class Supervisor:
                 self._tell("Ctrl-C was passed on to the job, which still runs; once more ends it")
         if now >= self._claim_at:
             self._claim_at = now + _CLAIM_CHECK
-            with contextlib.suppress(BoardError):  # the lock is still ours; only its name is missing
-                self._turn.lease.restore()
+            if self._holding.restore():
+                self._watch_claim()
 
     def _end_grace(self) -> None:
         left = procs.describe([process.pid for process in launch.remaining(self._others())])
@@ -263,24 +260,23 @@ class Supervisor:
         if isinstance(instruction, lifecycle.Launch):
             self._launch()
         elif isinstance(instruction, lifecycle.PassOn) and self._job:
-            launch.pass_on(self._job, instruction.signal, self._keeper())
+            launch.pass_on(self._job, instruction.signal, self._terminal())
             self._hint_at = time.monotonic() + _HINT
         elif isinstance(instruction, lifecycle.EndTree):
             self._end_tree(instruction.signal)
         elif isinstance(instruction, lifecycle.WatchMemory):
             self._watch_memory()
         elif isinstance(instruction, lifecycle.Finish):
-            self._finish(instruction.abandon)
+            self._holding.give_up(instruction.abandon)
 
     def _launch(self) -> None:
-        lease = self._turn.lease
         try:
             self._job = launch.start(
                 self._program.argv,
                 environment=self._program.environment.variables,
                 cwd=self._program.cwd,
                 cpus=self._cpus(),
-                keep=lease.descriptors,
+                keep=self._holding.prepare(),
                 streams=self._traffic.streams,
             )
         except LaunchError as error:
@@ -288,20 +284,23 @@ class Supervisor:
             return
         self._started, self._begin = time.time(), time.monotonic()
         self._limit_at = self._begin + self._limit if self._limit else None
-        lease.change(dataclasses.replace(lease.claim, session=self._job.pid))
+        self._holding.used_by(self._job)
         self._traffic.launched()
+        self._watch_claim()
         self._happen(lifecycle.Launched())
-        look = self._host.look if lease.claim.devices else None
-        self._meter = Meter(os.getpid(), self._others, lambda: lease.claim, look, self._folder.usage)
+        look = (lambda: self._host.look(deadline=_LOOK_DEADLINE)) if self._holding.claim.devices else None
+        self._meter = Meter(os.getpid(), self._others, lambda: self._holding.claim, look, self._folder.usage)
         self._meter.start()
         self._reap()  # it may have ended before we listened
 
     def _cpus(self) -> frozenset[int]:
         """The granted CPUs; of a scripted machine, as far as they exist here."""
-        granted: frozenset[int] = self._turn.lease.claim.cpus
+        granted: frozenset[int] = self._holding.claim.cpus
         return granted & frozenset(os.sched_getaffinity(0)) if self._host.topology.scripted else granted
 
     def _end_tree(self, number: int) -> None:
+        self._events = [event for event in self._events if not isinstance(event, lifecycle.GraceOver)]
+        self._reap()  # a main process that has just ended by itself has a code to be kept
         left = launch.remaining(self._others())
         if not left:
             self._events.append(lifecycle.TreeGone())
@@ -313,12 +312,17 @@ class Supervisor:
         self._grace_at = time.monotonic() + (_KILL_DEADLINE if killing else self._host.settings.policy.grace)
         launch.end(left, number)
 
-    def _finish(self, abandon: bool) -> None:
-        self._traffic.drain(1.0)
-        if abandon:
-            self._turn.lease.abandon()
-        else:
-            self._turn.lease.release()
+    def _deliver(self) -> None:
+        """Bring out what is still under way, as long as it takes: the reader of a pipeline may be slow.
+
+        The devices are free by now. A signal ends the patience.
+        """
+        while self._traffic.under_way(limit=_STUCK_OUTPUT if self._life.stuck else None):
+            for key, _ in self._selector.select(1.0):
+                if key.data != "signals":
+                    self._traffic.serve(key.data)
+                elif not _IMPATIENT.isdisjoint(os.read(self._signals, 4096)):
+                    return
 
     # ---- memory -----------------------------------------------------------------------------------------------
 
@@ -326,7 +330,7 @@ class Supervisor:
         if self._meter:
             self._meter.stop()
         self._grace_at = self._kill_at = None
-        if not self._turn.lease.claim.devices:
+        if not self._holding.claim.devices:
             self._events.append(lifecycle.MemoryFree())
             return
         self._memory_deadline = time.monotonic() + self._host.settings.policy.memory_deadline
@@ -334,7 +338,8 @@ class Supervisor:
 
     def _check_memory(self) -> None:
         seen = self._meter.seen if self._meter else set()
-        held = ending.still_held(self._turn.snapshot, self._host.look(), self._turn.lease.claim, seen)
+        now = self._host.look(deadline=_LOOK_DEADLINE)
+        held = ending.still_held(self._turn.snapshot, now, self._holding.claim, seen)
         self._memory_at = None
         if held is None:
             self._events.append(lifecycle.MemoryFree())

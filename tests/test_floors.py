@@ -13,7 +13,9 @@ FLOORS = {
     **dict.fromkeys(("errors", "units", "job"), GROUND),
     **dict.fromkeys(("model", "runmodel"), NOUNS),
     **dict.fromkeys(("scheduling", "machine", "records", "slurm", "views"), ROOMS),
-    **dict.fromkeys(("host", "target", "turn", "run", "supervisor", "past", "agent"), ORCHESTRATION),
+    **dict.fromkeys(
+        ("host", "target", "turn", "run", "supervisor", "holding", "outcome", "past", "agent"), ORCHESTRATION
+    ),
     **dict.fromkeys(("simulate", "notebook", "seeing", "testing"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }

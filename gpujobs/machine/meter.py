@@ -59,8 +59,9 @@ class Meter:
         self.seen: set[int] = set()  # pids of the job that were on a device
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin. Where no thread can be had, the run goes on unmeasured."""
+        with contextlib.suppress(RuntimeError):
+            self._thread.start()
 
     def stop(self) -> None:
         """End; a sample under way is waited for."""

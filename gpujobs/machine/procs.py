@@ -20,6 +20,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LONGEST_COMMAND = 4096
 _DEAD = "ZX"
 _SCANS = 10
+_MOST_SCANS = 1000  # for who dies faster than we look; a second or so
 
 
 class _Stat(NamedTuple):
@@ -72,7 +73,21 @@ def identify(pid: int) -> ProcessId | None:
 def state(process: ProcessId) -> str | None:
     """/proc's letter for what it does; None if it is gone or cannot be seen."""
     found = _stat(process.pid)
-    return found.state if found and found.start == process.start else None
+    return _state(process.pid, found) if found and found.start == process.start else None
+
+
+def _state(pid: int, found: _Stat) -> str:
+    """Its state; of one whose first thread has ended while others work on, theirs."""
+    if found.state != "Z":
+        return found.state
+    others = [thread for thread in _threads(pid) if thread != str(pid)]
+    states = [rest.split()[0].decode() for thread in others if (rest := _thread_fields(pid, thread))]
+    return next((state for state in states if state not in _DEAD), found.state)
+
+
+def _thread_fields(pid: int, thread: str) -> bytes | None:
+    data = _read(f"/proc/{pid}/task/{thread}/stat")
+    return data[data.rindex(b")") + 2 :] if data else None
 
 
 def alive(process: ProcessId) -> bool:
@@ -202,10 +217,12 @@ def descendants(pid: int, skip: frozenset[int] = frozenset()) -> list[ProcessId]
     scans = 0
     while True:
         found = _family(pid, skip)
-        living = [ProcessId(child, stat.start) for child, stat in found.items() if stat and stat.state not in _DEAD]
+        living = [
+            ProcessId(child, stat.start) for child, stat in found.items() if stat and _state(child, stat) not in _DEAD
+        ]
         fallen = found.keys() - {process.pid for process in living}
         scans += 1
-        if fallen <= dead or (living and scans >= _SCANS):
+        if fallen <= dead or scans >= (_SCANS if living else _MOST_SCANS):
             return living
         dead |= fallen
 

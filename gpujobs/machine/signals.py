@@ -11,16 +11,21 @@ from types import FrameType
 
 @contextlib.contextmanager
 def heard(numbers: Collection[signal.Signals]) -> Iterator[int]:
-    """A descriptor on which each arriving signal's number can be read. Those that are ignored stay ignored."""
+    """A descriptor on which each arriving signal's number can be read.
+
+    Those that are ignored stay ignored, but for SIGCHLD: without it no child's end would ever be seen.
+    """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = {number: signal.getsignal(number) for number in numbers}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:
+        if handler != signal.SIG_IGN or number == signal.SIGCHLD:
             signal.signal(number, _nothing)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield reading
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)

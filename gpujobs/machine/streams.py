@@ -11,15 +11,19 @@ import errno
 import os
 import select
 import selectors
+import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from gpujobs.machine.launch import Streams
 from gpujobs.machine.terminal import Keys, Terminal, in_foreground
 
 _CHUNK = 65536
-# A pipe or terminal that is ready to be written takes at least this much without blocking (PIPE_BUF).
+# A pipe or socket that is ready to be written takes at least this much without blocking (PIPE_BUF).
 _CERTAIN = 4096
+_ABSORBED = 64  # chunks at most
 
 
 class Log:
@@ -52,11 +56,13 @@ class Outlet:
     """One stream of the job on its way to one of the user's descriptors."""
 
     def __init__(self, source: int, sink: int, log: Log, terminal: bool) -> None:
-        self.source, self.sink, self._log, self._terminal = source, sink, log, terminal
+        self.source, self._log, self._terminal = source, log, terminal
+        self._users = sink
+        self.sink = _opened_again(sink)
         self._pending = b""
         self._sink_open = True
         self.problem: str | None = None  # why the user did not get everything
-        self._whole = not os.isatty(sink) and not _is_pipe(sink)
+        self._whole = self.sink != sink or _is_file(sink)
         os.set_blocking(source, False)
 
     def pending(self) -> bool:
@@ -75,7 +81,7 @@ class Outlet:
             return False
         self._log.write(data.replace(b"\r\n", b"\n") if self._terminal else data)
         if self._sink_open:
-            self._pending = data
+            self._pending += data
         return True
 
     def push(self) -> bool:
@@ -91,13 +97,42 @@ class Outlet:
                 self.problem = error.strerror
             # A pipeline's reader is gone: the job shall get SIGPIPE as it would without us. A closed window instead
             # is told by SIGHUP, and a full disk concerns only that file.
-            return not _is_pipe(self.sink)
+            return not _is_pipe(self._users)
         return True
+
+    def close_sink(self) -> None:
+        """Close our own way to the user, if we have one."""
+        if self.sink != self._users:
+            os.close(self.sink)
+            self.sink = self._users
+
+
+def _opened_again(sink: int) -> int:
+    """The user's terminal or pipe, opened once more so that a write of ours never blocks.
+
+    Whether writing blocks belongs to the open file, which the user's other programs share. A stopped terminal blocks
+    even where it said that it was ready. Where it cannot be opened again (a socket, another user's terminal) the
+    user's own descriptor has to do.
+    """
+    if not (os.isatty(sink) or _is_pipe(sink)):
+        return sink
+    try:
+        return os.open(f"/proc/self/fd/{sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return sink
+
+
+def _is_file(descriptor: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def _is_pipe(descriptor: int) -> bool:
     try:
-        return (os.fstat(descriptor).st_mode & 0o170000) in (0o010000, 0o140000)
+        mode = os.fstat(descriptor).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
     except OSError:
         return False
 
@@ -113,10 +148,14 @@ class Traffic:
         self.problem: str | None = None
         shown = next((number for number in (1, 2) if os.isatty(number)), None)
         self.terminal = Terminal(like=shown) if shown is not None else None
-        self.keys = Keys(0) if self.terminal and in_foreground(0) else None
+        self.keys = Keys(0) if self.terminal and os.isatty(0) else None
+        self._patience: float | None = None
         stdout = self._connect(1, shared=None)
         stderr = self._connect(2, shared=stdout)
         stdin = self.terminal.job if self.terminal and self.keys else None
+        if stdin is None and os.isatty(0) and not in_foreground(0):
+            # In a session of its own the job could read what is typed for somebody else: no signal would stop it.
+            stdin = subprocess.DEVNULL
         controlling = None
         if self.terminal:
             controlling = next((n for n, end in enumerate((stdin, stdout, stderr)) if end == self.terminal.job), None)
@@ -141,9 +180,7 @@ class Traffic:
             self.terminal.close_job_end()
         for outlet in self.outlets:
             self._selector.register(outlet.source, selectors.EVENT_READ, outlet)
-        if self.keys:
-            self.keys.take()
-            self._selector.register(0, selectors.EVENT_READ, self.keys)
+        self.resume()
 
     def serve(self, ready: object) -> bool:
         """Act on a selector's key; False if it was not one of ours."""
@@ -167,8 +204,12 @@ class Traffic:
             self._forget(outlet.source)
             self._close(outlet)
         elif outlet.pending():
-            # Until the user has this, the job's next words wait in the kernel.
-            self._forget(outlet.source)
+            self._await_sink(outlet)
+
+    def _await_sink(self, outlet: Outlet) -> None:
+        """Until the user has this, the job's next words wait in the kernel."""
+        self._forget(outlet.source)
+        with contextlib.suppress(KeyError):
             self._selector.register(outlet.sink, selectors.EVENT_WRITE, outlet)
 
     def _type(self) -> None:
@@ -190,35 +231,44 @@ class Traffic:
         if outlet in self.outlets:
             self.outlets.remove(outlet)
             self.problem = self.problem or outlet.problem
+            outlet.close_sink()
             if self.terminal and outlet.source == self.terminal.keeper:
                 return
             os.close(outlet.source)
 
-    def drain(self, seconds: float) -> None:
-        """Bring out what is still under way once no process of the job is left to write more."""
-        for outlet in list(self.outlets):
-            self._forget(outlet.source)
-            self._forget(outlet.sink)
-            more = True
-            while more or outlet.pending():
-                if outlet.pending():
-                    if not select.select([], [outlet.sink], [], seconds)[1] or not outlet.push():
-                        break
-                elif select.select([outlet.source], [], [], 0)[0]:
-                    more = outlet.pull()
-                else:
-                    more = False
-            self._close(outlet)
+    def absorb(self) -> None:
+        """Take into the log what the job has written so far, however slow the user is."""
+        for outlet in self.outlets:
+            for _ in range(_ABSORBED):
+                if not select.select([outlet.source], [], [], 0)[0] or not outlet.pull():
+                    break
+            if outlet.pending():
+                self._await_sink(outlet)
+
+    def under_way(self, limit: float | None) -> bool:
+        """Whether something of the job has still to reach the user; after ``limit`` seconds it is given up."""
+        if limit is not None and self._patience is None:
+            self._patience = time.monotonic() + limit
+        return bool(self.outlets) and (self._patience is None or time.monotonic() < self._patience)
 
     def suspend(self) -> None:
         """Leave the user's terminal to others."""
         if self.keys:
-            self.keys.give_back()
+            self._forget(0)
+            if in_foreground(0):
+                self.keys.give_back()
 
     def resume(self) -> None:
-        """Take it again, if it is ours to take."""
-        if self.keys and in_foreground(0):
+        """Take the user's terminal, if it is ours to take: in the background either would stop us."""
+        if not self.keys:
+            return
+        if in_foreground(0):
             self.keys.take()
+            with contextlib.suppress(KeyError):
+                self._selector.register(0, selectors.EVENT_READ, self.keys)
+        else:
+            self._forget(0)
+        self.resize()
 
     def resize(self) -> None:
         """The user's window changed its size."""
@@ -227,9 +277,7 @@ class Traffic:
 
     def close(self) -> None:
         """Give everything back."""
-        if self.keys:
-            self._forget(0)
-            self.keys.give_back()
+        self.suspend()
         for outlet in list(self.outlets):
             self._forget(outlet.source)
             self._forget(outlet.sink)

@@ -3,8 +3,10 @@
     waiting   it has a ticket                             Granted, GaveUp
     starting  it has a lease                              Launched, LaunchFailed
     running   its main process lives                      Exited, LimitReached, Interrupted, StopAsked
-    stopping  its processes are being ended               Exited, GraceOver, Interrupted, StopAsked, TreeGone
-    freeing   the device's memory is being watched        MemoryFree, MemoryStuck, Interrupted, StopAsked
+    stopping  its processes are being ended               Exited, GraceOver, Interrupted, StopAsked, TreeGone,
+                                                          LimitReached
+    freeing   the device's memory is being watched        MemoryFree, MemoryStuck, Interrupted, StopAsked, Exited,
+                                                          LimitReached
     done      its receipt is written
 
 An event is what happened, an instruction what is to be done about it; nothing here does anything. An event that the
@@ -254,8 +256,8 @@ def _stop(life: Life, event: StopAsked) -> Step:
     return replace(life, state=State.STOPPING, cause=Cause.CANCELLED, note=note), (EndTree(signal.SIGTERM),)
 
 
-def _stop_again(life: Life, event: StopAsked) -> Step:
-    """The grace already runs; asking again does not shorten it."""
+def _stop_again(life: Life, event: StopAsked | LimitReached) -> Step:
+    """It is being stopped already; asking again does not shorten its grace."""
     return life, ()
 
 
@@ -298,6 +300,9 @@ _TABLE: dict[tuple[State, type], Callable[[Life, Any], Step]] = {
     (State.STOPPING, Interrupted): _interrupt_stopping,
     (State.STOPPING, StopAsked): _stop_again,
     (State.STOPPING, TreeGone): _watch_memory,
+    (State.STOPPING, LimitReached): _stop_again,
+    (State.FREEING, Exited): _note_exit,
+    (State.FREEING, LimitReached): _stop_again,
     (State.FREEING, MemoryFree): _finish,
     (State.FREEING, MemoryStuck): _finish_stuck,
     (State.FREEING, Interrupted): _finish_unseen,
