@@ -301,3 +301,18 @@ def test_no_signal_goes_to_everybody(pid: int) -> None:
 def test_a_boot_has_a_name() -> None:
     assert procs.boot_id() == procs.boot_id()
     assert re.fullmatch(r"[0-9a-f-]{36}", procs.boot_id() or "")
+
+
+def test_a_process_whose_first_thread_has_ended_is_alive():
+    """As long as another one works."""
+    code = (
+        "import ctypes, platform, threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print(1, flush=True)\nctypes.CDLL(None).syscall(93 if platform.machine() == 'aarch64' else 60, 0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        stat = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+        assert procs.alive(procs.identify(process.pid))
+        assert process.pid in [found.pid for found in procs.descendants(os.getpid())]
+        process.kill()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -304,12 +305,29 @@ def test_a_killed_supervisor_takes_the_job_along(me: Person) -> None:
     assert receipt(me)["cause"] == "lost"
 
 
+CHILD = (
+    "import subprocess\nchild = subprocess.Popen(['cat'], close_fds={})\n"
+    "print('ready', child.pid, flush=True)\nchild.wait()"
+)
+
+
+def test_nothing_outlives_a_killed_supervisor(me: Person) -> None:
+    """Its keeper sees to children that have closed their share of the lease, and holds it so long."""
+    with me.start_gpujobs("run", "--gpu", "0", *python(CHILD.format(True)), stdin=subprocess.PIPE) as run:
+        survivor = procs.identify(int(begun(run).split()[1]))
+        assert survivor is not None
+        run.kill()
+        run.wait()
+        wait_until(lambda: not procs.alive(survivor))
+        wait_until(lambda: not claims().leases)
+
+
 def test_what_outlives_a_killed_supervisor_keeps_the_lease(me: Person) -> None:
-    """Until its last process is gone."""
-    code = "import subprocess\nchild = subprocess.Popen(['cat'], close_fds=False)\n"
-    code += "print('ready', child.pid, flush=True)\nchild.wait()"
-    with me.start_gpujobs("run", "--gpu", "0", *python(code), stdin=subprocess.PIPE) as run:
+    """Until its last process is gone, even if the keeper has been killed as well."""
+    with me.start_gpujobs("run", "--gpu", "0", *python(CHILD.format(False)), stdin=subprocess.PIPE) as run:
         survivor = int(begun(run).split()[1])
+        for helper in _ours(run.pid):
+            os.kill(helper, signal.SIGKILL)
         run.kill()
         run.wait()
         assert len(claims().leases) == 1
@@ -324,14 +342,14 @@ def test_the_lease_goes_only_when_the_memory_is_back(me: Person, four_gpus: Path
     four_gpus.write_text("release_delay = 1\n" + FOUR)
     with me.start_gpujobs("run", "--gpu", "0", *python(USE + "import time; time.sleep(0.4)\nprint('ready')")) as run:
         begun(run)
-        wait_until(lambda: claims().leases and not procs.descendants(run.pid, frozenset(_readers(run.pid))))
+        wait_until(lambda: claims().leases and not procs.descendants(run.pid, frozenset(_ours(run.pid))))
         assert len(claims().leases) == 1
         assert run.wait(30) == 0
     assert receipt(me)["note"] is None
 
 
-def _readers(pid: int) -> list[int]:
-    """The children of a supervisor that carry its own command line: the driver's reader."""
+def _ours(pid: int) -> list[int]:
+    """The children of a supervisor that carry its own command line: the driver's reader, and the keeper."""
     mine = Path(f"/proc/{pid}/cmdline").read_bytes()
     children = [process.pid for process in procs.descendants(pid)]
     return [child for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == mine]
@@ -366,3 +384,88 @@ def test_a_full_disk_costs_the_log_not_the_job(me: Person, tmp_path: Path) -> No
         assert "is not complete: No space left on device" in done.stderr
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_slow_reader_gets_everything(me: Person) -> None:
+    """However long after the job's end; the device is free by then."""
+    reader = f'(while [ -n "$(ls {os.environ["GPUJOBS_BOARD_DIR"]} | grep lease)" ]; do :; done; wc -l)'
+    slow = f"{sys.executable} -P -m gpujobs run -q -- seq 1 20000 | (read first; {reader})"
+    done = me.run("bash", "-c", f"set -o pipefail; {slow}")
+    assert (done.returncode, done.stdout) == (0, "19999\n")
+
+
+def test_an_end_that_comes_with_the_limit_keeps_its_code(me: Person) -> None:
+    """A supervisor that slept over both sees the end first."""
+    with me.start_gpujobs("run", "--time", "1s", *python(f"{READ}\nsys.exit(3)"), stdin=subprocess.PIPE) as run:
+        begun(run)
+        run.send_signal(signal.SIGSTOP)
+        assert run.stdin is not None
+        run.stdin.close()
+        job = procs.identify(claims().leases[0].session or 0)
+        wait_until(lambda: job is None or procs.state(job) == "Z")
+        begin = time.monotonic()
+        wait_until(lambda: time.monotonic() - begin > 1.2)  # the limit passes while nobody looks
+        run.send_signal(signal.SIGCONT)
+        assert run.wait(30) == 3
+    assert receipt(me)["cause"] == "failed"
+
+
+def test_ended_children_are_seen_whatever_our_parent_did_with_their_signal(me: Person) -> None:
+    """Ignored or blocked, as some starters leave SIGCHLD."""
+    for how in (
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})",
+    ):
+        words = [sys.executable, "-P", "-m", "gpujobs", "run", "-q", "--", "sh", "-c", "exit 3"]
+        code = f"import os, signal; {how}; os.execv({sys.executable!r}, {words!r})"
+        assert me.run(sys.executable, "-c", code, timeout=20).returncode == 3
+
+
+def test_a_wiped_board_is_restored_at_once(me: Person) -> None:
+    """Neither a holder nor a waiter is lost."""
+    with me.start_gpujobs("run", "--gpu", "0", *python(READ), stdin=subprocess.PIPE) as holder:
+        begun(holder)
+        with me.start_gpujobs("run", "--gpu", "0", "--", "echo", "ready") as waiter:
+            wait_until(lambda: claims().tickets)
+            board = Path(os.environ["GPUJOBS_BOARD_DIR"])
+            for path in board.iterdir():
+                path.unlink()
+            board.rmdir()
+            wait_until(lambda: claims().leases and claims().tickets)
+            holder.communicate()
+            begun(waiter)
+
+
+def test_a_run_inside_a_run_does_not_wait_for_one_that_waits_for_it(me: Person) -> None:
+    """The third waits for the outer one, and the inner one must not stand behind the third."""
+    inner = f"{sys.executable} -P -m gpujobs run -q --gpus 1 -- echo inner"
+    until_ticket = f'while [ -z "$(ls {os.environ["GPUJOBS_BOARD_DIR"]} | grep ticket)" ]; do :; done'
+    with me.start_gpujobs("run", "--gpus", "1", "--", "sh", "-c", f"echo ready; {until_ticket}; {inner}") as outer:
+        begun(outer)
+        with me.start_gpujobs("run", "--gpus", "4", "--", "true") as wide:
+            assert "this would wait for ever" in outer.communicate()[1]
+            assert wide.wait(30) == 0
+
+
+def test_what_forks_faster_than_we_count_is_ended(me: Person) -> None:
+    """By its group."""
+    (me.home / "config").mkdir()
+    (me.home / "config/config.toml").write_text('grace = "0.3s"')
+    code = "import os, time\nend = time.time() + 60\nwhile time.time() < end:\n if os.fork(): os._exit(0)"
+    done = me.gpujobs("run", "--gpu", "none", *python(code), timeout=40)
+    assert done.returncode == 0
+    assert "left" in done.stderr
+
+
+def test_small_jobs_are_not_as_large_as_their_supervisor(me: Person) -> None:
+    """What the kernel counts before exec is ours."""
+    me.gpujobs("run", "--", "true")
+    assert receipt(me)["peak_rss"] is None or receipt(me)["peak_rss"] < 8 * 2**20
+
+
+def test_records_are_closed_to_others(me: Person) -> None:
+    """Whatever the folder's mode was, and the umask is."""
+    (me.home / "state").mkdir(mode=0o755)
+    me.run("sh", "-c", f"umask 0; {sys.executable} -P -m gpujobs run -q -- true")
+    assert {path.stat().st_mode & 0o077 for path in (me.home / "state").iterdir() if path.is_file()} == {0}
+    assert (me.home / "state/runs/1").stat().st_mode & 0o777 == 0o700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -209,3 +210,46 @@ def test_ten_megabytes_a_second_are_carried_and_kept(me: Person) -> None:
         assert run.end() == 0
         assert run.shown.count(b"x") == 9_900_000
     assert len(log(me)) == 100 * 100_000 + len("end of it\n")
+
+
+def test_a_run_in_the_background_leaves_the_keys_to_the_shell(me: Person) -> None:
+    """What is typed is the shell's, not the job's."""
+    (me.home / "thief.py").write_text("import sys; print('begun', flush=True); print('stolen', sys.stdin.read(1))")
+    with Screen(["bash", "--norc", "-i"], me.home) as shell:
+        shell.type(f"{' '.join(RUN)} -q thief.py &\n".encode())
+        shell.expect("begun")
+        shell.type(b"echo $((40 + 2)) typed\n")
+        shell.expect("42 typed")
+        assert b"stolen" not in shell.look()
+        shell.type(b"kill %1; wait; exit\n")
+        shell.end()
+
+
+def test_a_suspended_run_can_go_on_in_the_background(me: Person) -> None:
+    """Ctrl-Z, bg: it ends by itself, with a receipt, and does not touch the terminal."""
+    (me.home / "waits.py").write_text(
+        "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nprint('over')"
+    )
+    with Screen(["bash", "--norc", "-i"], me.home) as shell:
+        shell.type(f"{' '.join(RUN)} waits.py\n".encode())
+        shell.expect("begun")
+        shell.type(b"\x1a")
+        shell.expect("Stopped")
+        shell.type(b"bg\n")
+        (me.home / "go").touch()
+        shell.expect("over")
+        wait_until(lambda: '"state": "done"' in (me.home / "state/runs/1/receipt.json").read_text(), deadline=30)
+        shell.type(b"exit\n")
+        shell.end()
+
+
+def test_a_stopped_terminal_makes_nobody_deaf(me: Person) -> None:
+    """Ctrl-S: the limit still ends the job and frees the device; what is left to show waits for the user."""
+    with screen(me, "-q", "--time", "0.5s", "--", "yes") as run:
+        receipt = me.home / "state/runs/1/receipt.json"
+        wait_until(lambda: receipt.exists() and board().read().leases, deadline=30)
+        wait_until(lambda: board().read().leases == (), deadline=30)
+        assert not run.over()
+        run.process.send_signal(signal.SIGTERM)
+        wait_until(run.over, deadline=30)
+        assert run.process.wait() == 124
