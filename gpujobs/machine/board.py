@@ -10,9 +10,11 @@ as dead. There are two kinds: a *ticket* (somebody waits) and a *lease* (somebod
    write it, lock it, rename it to its visible name. Whoever sees the name sees a locked file.
 2. To test whether a claim is alive: open it for reading and try for a shared lock. If that is refused, somebody holds
    the exclusive one. The test never waits and never creates.
-3. A job inherits the descriptor of its lease, and with it the lock. If its supervisor is killed, even by SIGKILL, the
-   lease lives until the last process of the job is gone; then the kernel drops it, and every waiter's inotify watch
-   wakes, because a file that was open for writing has been closed for good.
+3. A job inherits the descriptor of its lease, and with it the lock, and so does a *keeper* beside its supervisor,
+   because programs close descriptors that they do not know. If the supervisor is killed, even by SIGKILL, the keeper
+   ends what is left of the job and goes last; then the kernel drops the lock, and every waiter's inotify watch wakes,
+   because a file that was open for writing has been closed for good. Should the keeper be killed as well, the lease
+   lives as long as any process of the job that has kept its descriptor.
 4. The **arbiter** is an exclusive lock on ``board.lock``, held for the few milliseconds of: read all claims, decide,
    write the lease. What the devices look like is read *before* it is taken, so that a hung driver never holds it.
 5. The owner of a claim is the owner of its file (the sticky bit keeps others from renaming or deleting it), never a
