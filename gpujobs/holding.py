@@ -49,6 +49,10 @@ class Holding:
         except BoardError:  # the lock is still ours; only its name is missing
             return False
 
+    def intact(self) -> bool:
+        """Whether others see it."""
+        return self._lease.intact()
+
     def unwatch(self) -> None:
         """Watch no longer. It takes the kernel some milliseconds, so not before the lease is given up."""
         if self._watch:

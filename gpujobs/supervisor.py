@@ -226,7 +226,7 @@ class Supervisor:
                 self._events.append(lifecycle.LimitReached())
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = now + _KILL_AGAIN
-            launch.end(launch.remaining(self._others()), signal.SIGKILL)
+            self._kill(launch.remaining(self._others()))
             self._reap()
         if self._grace_at is not None and now >= self._grace_at:
             self._grace_at = None
@@ -238,9 +238,10 @@ class Supervisor:
             if self._life.state is State.RUNNING:
                 self._tell("Ctrl-C was passed on to the job, which still runs; once more ends it")
         if now >= self._claim_at:
-            self._claim_at = now + _CLAIM_CHECK
             if self._holding.restore():
                 self._watch_claim()
+            # A folder that is being wiped may take what was just made along.
+            self._claim_at = now + (_CLAIM_CHECK if self._holding.intact() else _KILL_AGAIN)
 
     def _end_grace(self) -> None:
         left = procs.describe([process.pid for process in launch.remaining(self._others())])
@@ -279,7 +280,7 @@ class Supervisor:
                 keep=self._holding.prepare(),
                 streams=self._traffic.streams,
             )
-        except LaunchError as error:
+        except (LaunchError, OSError) as error:
             self._happen(lifecycle.LaunchFailed(str(error)))
             return
         self._started, self._begin = time.time(), time.monotonic()
@@ -310,7 +311,15 @@ class Supervisor:
         killing = number == signal.SIGKILL
         self._kill_at = time.monotonic() + _KILL_AGAIN if killing else None
         self._grace_at = time.monotonic() + (_KILL_DEADLINE if killing else self._host.settings.policy.grace)
-        launch.end(left, number)
+        if killing:
+            self._kill(left)
+        else:
+            launch.end(left, number)
+
+    def _kill(self, left: list[ProcessId]) -> None:
+        if left and self._job:
+            launch.kill_group(self._job)
+        launch.end(left, signal.SIGKILL)
 
     def _deliver(self) -> None:
         """Bring out what is still under way, as long as it takes: the reader of a pipeline may be slow.

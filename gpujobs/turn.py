@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gpujobs.errors import Busy, CorruptClaim, DriverError, GpujobsError, NoSuchDevice
+from gpujobs.errors import BoardError, Busy, CorruptClaim, DriverError, GpujobsError, NoSuchDevice
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
@@ -62,6 +62,7 @@ _CLOSE_LOOK = 5.0
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
 _WIPE_PAUSE = 0.5
+_WIPE_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,8 @@ class Waiter:
         self._host.board.clean()
         try:
             while True:
-                if self._ticket is not None and self._ticket.restore():
-                    # The board was wiped. Our watch sees the old folder, and those who hold something need a moment.
-                    self.close()
-                    time.sleep(_WIPE_PAUSE)
+                if self._ticket is not None and not self._ticket.intact():
+                    self._start_again(self._ticket)
                 if self._watch is not None:
                     self._watch.drain()
                 turn, reason = self._try()
@@ -126,6 +125,19 @@ class Waiter:
         finally:
             if self._ticket is not None:
                 self._ticket.release()
+
+    def _start_again(self, ticket: HeldClaim[Ticket]) -> None:
+        """The board was wiped, or is being wiped. Our watch sees the old folder only; holders need a moment too."""
+        self.close()
+        for attempt in range(_WIPE_ATTEMPTS):
+            time.sleep(_WIPE_PAUSE)
+            try:
+                ticket.restore()
+            except BoardError:
+                if attempt == _WIPE_ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def close(self) -> None:
         """Stop watching the board. It takes the kernel some 10 ms, so not between a turn and the start of its job."""

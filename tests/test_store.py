@@ -41,6 +41,15 @@ def test_a_run_is_found_by_number_key_and_last(store: Store) -> None:
     assert (first, first, last) == (store.find("1"), store.find(first.key[:8]), store.find("last"))
 
 
+def test_a_key_that_begins_with_digits_is_found(store: Store) -> None:
+    """Every so many hundredth one does."""
+    added = store.add(a_run())[0]
+    store._connection.execute(
+        "UPDATE runs SET key = ?, record = replace(record, ?, ?)", ("7" * 32, added.key, "7" * 32)
+    )
+    assert store.find("77777777").key == "7" * 32
+
+
 @pytest.mark.parametrize("wanted", ["last", "7", "abcdef", "%", "", "99999999999999999999", "1; DROP TABLE runs"])
 def test_what_is_not_there_is_said(store: Store, wanted: str) -> None:
     """In one line."""

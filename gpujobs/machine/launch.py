@@ -135,18 +135,12 @@ def end(processes: Collection[ProcessId], number: int) -> None:
         procs.send(process, number)
         if number != signal.SIGKILL:
             procs.send(process, signal.SIGCONT)
-    if number == signal.SIGKILL:
-        _kill_groups(processes)
 
 
-def _kill_groups(processes: Collection[ProcessId]) -> None:
-    """What forks faster than we count dies by its group, which the kernel kills in one step. All of a job's groups are
-    its own: it was started in a new session."""
-    for process in processes:
-        with contextlib.suppress(OSError):
-            group = os.getpgid(process.pid)
-            if group != os.getpgrp() and procs.alive(process):
-                os.killpg(group, signal.SIGKILL)
+def kill_group(session: ProcessId) -> None:
+    """Kill the job's first process group in one step: what forks faster than we count does not escape that."""
+    with contextlib.suppress(OSError):
+        os.killpg(session.pid, signal.SIGKILL)
 
 
 def stop(processes: Collection[ProcessId]) -> None:

@@ -20,7 +20,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _LONGEST_COMMAND = 4096
 _DEAD = "ZX"
 _SCANS = 10
-_MOST_SCANS = 1000  # for who dies faster than we look; a second or so
+_MOST_SCANS = 10  # for a family that dies faster than we look
 
 
 class _Stat(NamedTuple):
@@ -211,7 +211,7 @@ def descendants(pid: int, skip: frozenset[int] = frozenset()) -> list[ProcessId]
 
     The children of one that dies while we look move up to where we have looked already. So we look again, until all
     who are dead were dead before: "none" means that there was none. A family that forks and dies all the time is
-    never seen whole, so at last some of it must do.
+    never seen whole, so at last some of it must do, if only those who have just died: it is not gone.
     """
     dead: set[int] = set()
     scans = 0
@@ -222,8 +222,10 @@ def descendants(pid: int, skip: frozenset[int] = frozenset()) -> list[ProcessId]
         ]
         fallen = found.keys() - {process.pid for process in living}
         scans += 1
-        if fallen <= dead or scans >= (_SCANS if living else _MOST_SCANS):
+        if fallen <= dead or (living and scans >= _SCANS):
             return living
+        if scans >= _MOST_SCANS:
+            return [ProcessId(child, 0) for child in fallen - dead]
         dead |= fallen
 
 

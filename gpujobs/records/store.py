@@ -115,13 +115,12 @@ class Store:
         if wanted == "last":
             rows = self._select("ORDER BY number DESC LIMIT 1", ())
             missing = "there is no run yet"
-        elif wanted.isdecimal() and len(wanted) < 10:
-            rows = self._select("WHERE number = ?", (int(wanted),))
+        elif wanted.isdecimal() and len(wanted) < 10 and (rows := self._select("WHERE number = ?", (int(wanted),))):
+            missing = ""
+        else:  # the beginning of a key may be all digits too
             missing = f"there is no run {wanted}; gpujobs history lists them"
-        else:
             pattern = wanted.replace("\\", "").replace("%", "").replace("_", "")
             rows = self._select("WHERE key LIKE ? LIMIT 2", (pattern + "%",)) if len(pattern) >= 4 else []
-            missing = f"there is no run {wanted!r}; gpujobs history lists them"
         if len(rows) != 1:
             raise StoreError(missing if not rows else f"more than one run begins with {wanted!r}; use more of it")
         return rows[0]

@@ -72,7 +72,7 @@ WRONG_THINGS = {
     ("run", "--gpu-mem", "90GiB", "--", "true"): "90.0GiB",
     ("jobs", "sine_lstn"): "the nearest is sine_lstm",
     ("show", "99"): "there is no run 99",
-    ("logs", "nothing"): "there is no run 'nothing'",
+    ("logs", "nothing"): "there is no run nothing",
 }
 
 
