@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 
 from gpujobs.errors import LaunchError
+from gpujobs.freeing import Freeing
 from gpujobs.holding import Holding
 from gpujobs.host import Host
 from gpujobs.machine import kernel, launch, procs
 from gpujobs.machine.meter import Meter
 from gpujobs.machine.streams import Log, Traffic
-from gpujobs.model import ProcessId
+from gpujobs.model import ProcessId, Snapshot
 from gpujobs.outcome import Outcome, Program
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause
@@ -37,8 +38,6 @@ _CLAIM_CHECK = 30.0
 _IMPATIENT = frozenset({signal.SIGINT, *_ENDING})
 _STUCK_OUTPUT = 1.0  # a process that cannot be killed may hold its end of a pipe for ever
 _HINT = 1.0  # after a Ctrl-C that the job survives
-_MEMORY_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-_MEMORY_PAUSE = 0.5
 _LOOK_DEADLINE = 2.0  # for the driver while there is a run to look after: Ctrl-C may have to wait so long
 
 
@@ -70,9 +69,7 @@ class Supervisor:
         self._limit_at: float | None = None
         self._grace_at: float | None = None
         self._kill_at: float | None = None
-        self._memory_at: float | None = None
-        self._memory_deadline = 0.0
-        self._memory_pauses = iter(_MEMORY_PAUSES)
+        self._freeing: Freeing | None = None
         self._claim_at = time.monotonic() + _CLAIM_CHECK
         self._hint_at: float | None = None
         self._started: float | None = None
@@ -156,7 +153,8 @@ class Supervisor:
     def _timeout(self) -> float:
         if self._events:
             return 0.0
-        times = (self._limit_at, self._grace_at, self._kill_at, self._memory_at, self._claim_at, self._hint_at)
+        memory_at = self._freeing.due if self._freeing else None
+        times = (self._limit_at, self._grace_at, self._kill_at, memory_at, self._claim_at, self._hint_at)
         return max(0.0, min(at for at in times if at is not None) - time.monotonic())
 
     def _hear(self) -> None:
@@ -231,8 +229,8 @@ class Supervisor:
         if self._grace_at is not None and now >= self._grace_at:
             self._grace_at = None
             self._end_grace()
-        if self._memory_at is not None and now >= self._memory_at:
-            self._check_memory()
+        if self._freeing is not None and now >= self._freeing.due:
+            self._check_memory(self._freeing)
         if self._hint_at is not None and now >= self._hint_at:
             self._hint_at = None
             if self._life.state is State.RUNNING:
@@ -289,7 +287,7 @@ class Supervisor:
         self._traffic.launched()
         self._watch_claim()
         self._happen(lifecycle.Launched())
-        look = (lambda: self._host.look(deadline=_LOOK_DEADLINE)) if self._holding.claim.devices else None
+        look = self._look if self._holding.claim.devices else None
         self._meter = Meter(os.getpid(), self._others, lambda: self._holding.claim, look, self._folder.usage)
         self._meter.start()
         self._reap()  # it may have ended before we listened
@@ -333,27 +331,19 @@ class Supervisor:
                 elif not _IMPATIENT.isdisjoint(os.read(self._signals, 4096)):
                     return
 
-    # ---- memory -----------------------------------------------------------------------------------------------
-
     def _watch_memory(self) -> None:
         if self._meter:
             self._meter.stop()
         self._grace_at = self._kill_at = None
-        if not self._holding.claim.devices:
-            self._events.append(lifecycle.MemoryFree())
-            return
-        self._memory_deadline = time.monotonic() + self._host.settings.policy.memory_deadline
-        self._check_memory()
-
-    def _check_memory(self) -> None:
         seen = self._meter.seen if self._meter else set()
-        now = self._host.look(deadline=_LOOK_DEADLINE)
-        held = ending.still_held(self._turn.snapshot, now, self._holding.claim, seen)
-        self._memory_at = None
-        if held is None:
-            self._events.append(lifecycle.MemoryFree())
-        elif time.monotonic() >= self._memory_deadline:
-            patience = self._host.settings.policy.memory_deadline
-            self._events.append(lifecycle.MemoryStuck(f"{held}, {patience:.0f} s after the job's end"))
-        else:
-            self._memory_at = time.monotonic() + next(self._memory_pauses, _MEMORY_PAUSE)
+        patience = self._host.settings.policy.memory_deadline
+        self._freeing = Freeing(self._look, self._turn.snapshot, self._holding.claim, seen, patience)
+        self._check_memory(self._freeing)
+
+    def _check_memory(self, freeing: Freeing) -> None:
+        if (event := freeing.check()) is not None:
+            self._freeing = None
+            self._events.append(event)
+
+    def _look(self) -> Snapshot:
+        return self._host.look(deadline=_LOOK_DEADLINE)

@@ -14,9 +14,9 @@ FLOORS = {
     **dict.fromkeys(("model", "runmodel"), NOUNS),
     **dict.fromkeys(("scheduling", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(
-        ("host", "target", "turn", "run", "supervisor", "holding", "outcome", "past", "agent"), ORCHESTRATION
+        ("host", "target", "turn", "run", "supervisor", "holding", "freeing", "outcome", "past"), ORCHESTRATION
     ),
-    **dict.fromkeys(("simulate", "notebook", "seeing", "testing"), ORCHESTRATION),
+    **dict.fromkeys(("agent", "simulate", "notebook", "seeing", "testing"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }
 EFFECTS = {"os", "time", "subprocess", "pathlib", "sqlite3", "socket", "random", "pynvml"}
