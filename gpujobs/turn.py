@@ -96,6 +96,7 @@ class Waiter:
         self._family = {self._me, *(described.lineage if described else ())}
         self._ticket: HeldClaim[Ticket] | None = None
         self._watch: Watch | None = None
+        self._ahead = 0
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
         self._snapshot = Snapshot(self._since)
@@ -169,6 +170,7 @@ class Waiter:
             raise Busy(self._busy(reason))
         if self._ticket is None:
             self._ticket = self._host.board.ticket(mine)
+            self._ahead = len(claims.tickets)
         return None, reason
 
     def _arbiter_patience(self) -> float | None:
@@ -282,10 +284,11 @@ class Waiter:
     def _is_far_behind(self, watch: Watch) -> bool:
         """After a change: let those ahead go first, then count them."""
         assert self._ticket is not None
-        ahead = self._host.board.ahead(self._ticket.claim.number)
-        time.sleep(min(_LONGEST_STAGGER, _STAGGER * ahead))
+        # By how many there were the last time: even to count would take the processor from those whose turn it is.
+        time.sleep(min(_LONGEST_STAGGER, _STAGGER * self._ahead))
         watch.drain()
-        far = self._ticket.intact() and self._host.board.ahead(self._ticket.claim.number) > _FRONT
+        self._ahead = self._host.board.ahead(self._ticket.claim.number)
+        far = self._ticket.intact() and self._ahead > _FRONT
         if far:
             self._host.reader.close()  # a long queue shall not be a long queue of readers; it is started again by need
         return far
