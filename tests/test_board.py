@@ -222,8 +222,8 @@ def test_a_claim_is_its_owners_whatever_the_inode_was_before(users: list[Person]
     name, number = held.path.name, held.path.stat().st_ino
     held.release()
     code = (
-        "import fcntl, os, sys\nfor left in reversed(range(200)):\n f = open(sys.argv[1], 'w'); f.write('x'); f.flush()\n"
-        " if os.fstat(f.fileno()).st_ino == int(sys.argv[2]) or not left: break\n os.unlink(sys.argv[1])\n"
+        "import fcntl, os, sys\nfor n in reversed(range(200)):\n f = open(sys.argv[1], 'w'); f.write('x'); f.flush()\n"
+        " if os.fstat(f.fileno()).st_ino == int(sys.argv[2]) or not n: break\n os.unlink(sys.argv[1])\n"
         "fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
     )
     bob = users[1]
