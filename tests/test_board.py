@@ -24,6 +24,8 @@ from gpujobs.model import Lease, ProcessId, Ticket
 from people import Person
 from waiting import wait_until
 
+IMPORT = "import sys; from pathlib import Path; from gpujobs.machine.board import Board"
+
 
 class KeepingBoard(Board):
     """A board on which a test's claims last as long as the test, whether it keeps them or not."""
@@ -209,7 +211,7 @@ def test_a_dead_file_that_cannot_be_opened_stops_nobody(users: list[Person], sha
     """Its owner may have closed it to others; held it is not."""
     folder = Board(shared_folder / "board").folder
     (folder / f"lease-{'0' * 32}.json").touch(mode=0o000)
-    code = "import sys; from gpujobs.machine.board import *; print(Board(Path(sys.argv[1])).read())"
+    code = f"{IMPORT}; print(Board(Path(sys.argv[1])).read())"
     said = users[0].run(users[0].python, "-c", code, str(folder), cwd="/").stdout
     assert said == "Claims(tickets=(), leases=(), troubles=())\n"
 
@@ -297,7 +299,7 @@ def test_hostile_contents_are_no_claims(board: Board) -> None:
 
 def test_the_folder_is_shared_whatever_the_umask(tmp_path: Path) -> None:
     """Sticky and open to all from its first moment."""
-    code = "import os, sys; os.umask(0o077); from gpujobs.machine.board import *; Board(Path(sys.argv[1]))"
+    code = f"{IMPORT}; import os; os.umask(0o077); Board(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "b")], check=True)
     assert (tmp_path / "b").stat().st_mode & 0o7777 == 0o1777
 
@@ -337,10 +339,7 @@ def test_the_arbiter_is_held_by_one(board: Board) -> None:
 
 def test_the_arbiter_is_free_after_a_death(board: Board) -> None:
     """The kernel lets go of a killed holder's lock."""
-    code = (
-        "import sys; from gpujobs.machine.board import *\n"
-        "with Board(Path(sys.argv[1])).arbiter():\n print(1, flush=True); sys.stdin.read()"
-    )
+    code = f"{IMPORT}\nwith Board(Path(sys.argv[1])).arbiter():\n print(1, flush=True); sys.stdin.read()"
     with holder(board, code) as (process, _):
         process.kill()
         wait_gone(process)
@@ -366,7 +365,7 @@ def test_a_planted_arbiter_is_refused(board: Board) -> None:
 # ---- several users ------------------------------------------------------------------------------------------------
 
 CLAIM = (
-    "import sys; from pathlib import Path; from gpujobs.machine.board import *; sys.path.insert(0, sys.argv[2]);"
+    f"{IMPORT}; sys.path.insert(0, sys.argv[2]);"
     "from claims import a_lease; held = Board(Path(sys.argv[1])).lease(a_lease()); print(held.path, flush=True);"
     "sys.stdin.read()"
 )

@@ -34,11 +34,8 @@ import dataclasses
 import errno
 import fcntl
 import os
-import re
 import stat
 import threading
-import time
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -46,28 +43,17 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from gpujobs.errors import BoardError
-from gpujobs.machine import boardfolder, claimtext, locks, procs
+from gpujobs.machine import boardfolder, claimfile, claimtext, locks, procs
 from gpujobs.machine.boardfolder import ADVICE
-from gpujobs.model import UNKNOWN_USER, Lease, Ticket
+from gpujobs.machine.claimfile import Trouble, new_id
+from gpujobs.model import Lease, Ticket
 
-# A ticket's name tells its number, so that those behind can be passed over unopened.
-_NAME = re.compile(r"(?:lease|ticket-([0-9]{16}))-([0-9a-f]{32})\.json")
-_HIDDEN = re.compile(r"\.(ticket|lease)-([0-9a-f]{32})\.tmp")
-_LARGEST = 65536  # no claim of ours is larger; a larger file is not read
 _SUSPENDED = "Tt"  # /proc's letters for stopped and traced
 _LOOKED_AT = 64  # that many tickets from the front are asked whether their waiter is suspended
 
 AnyClaim = TypeVar("AnyClaim", Ticket, Lease)
 
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A claim on the board that could not be taken at its word."""
-
-    path: Path
-    user: str
-    message: str
-    live: bool  # somebody holds it: what it claims is unknown, so nothing can be decided safely
+__all__ = ["Board", "Claims", "HeldClaim", "Trouble", "new_id", "next_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +102,7 @@ class HeldClaim(Generic[AnyClaim]):
     @property
     def path(self) -> Path:
         """The visible file."""
-        return self._board.folder / _name(self.claim)
+        return self._board.folder / claimfile.file_name(self.claim)
 
     def intact(self) -> bool:
         """Whether the visible file is still the one whose lock we hold."""
@@ -203,7 +189,7 @@ class Board:
     def _names(self) -> list[tuple[str, int | None]]:
         """The names that claims have, and of tickets the numbers."""
         try:
-            matches = [match for name in os.listdir(self.folder) if (match := _NAME.fullmatch(name))]
+            matches = [match for name in os.listdir(self.folder) if (match := claimfile.NAME.fullmatch(name))]
             return [(match[0], int(match[1]) if match[1] else None) for match in matches]
         except FileNotFoundError:
             return []
@@ -217,7 +203,7 @@ class Board:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):  # gone; or a planted link, which is nobody's claim
                 return None
-            return _closed(path, error)
+            return claimfile.unreadable(path, error)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or locks.is_free(descriptor):
@@ -232,7 +218,7 @@ class Board:
         key = (path.name, status.st_ino, status.st_uid, status.st_ctime_ns)
         claim: Ticket | Lease | None = self._tickets.get(key)
         try:
-            claim = claim or _parse(path.name, descriptor, status, user)
+            claim = claim or claimfile.parse(path.name, descriptor, status, user)
         except claimtext.BadClaim as error:
             if not locks.same_inode(descriptor, path):  # released while we looked
                 return None
@@ -250,17 +236,17 @@ class Board:
     def publish(self, claim: Ticket | Lease) -> tuple[int, int]:
         """Write, lock and show a claim's file: its descriptor and size."""
         text = claimtext.encode(claim)
-        _check_readable(claim, text)
-        visible = self.folder / _name(claim)
+        claimfile.check_readable(claim, text)
+        visible = self.folder / claimfile.file_name(claim)
         for _ in range(10):
-            hidden = self.folder / f".{_kind(claim)}-{new_id()}.tmp"
+            hidden = self.folder / f".{claimfile.kind(claim)}-{new_id()}.tmp"
             try:
                 descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             except OSError as error:
                 raise BoardError(f"the board {self.folder} cannot be written: {error.strerror}; {ADVICE}") from None
             try:
                 os.fchmod(descriptor, 0o644)
-                _write_all(descriptor, text)
+                claimfile.write_all(descriptor, text)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.rename(hidden, visible)
                 return descriptor, len(text)
@@ -288,14 +274,9 @@ class Board:
         except OSError:
             return
         for name in names:
-            if _NAME.fullmatch(name) or _HIDDEN.fullmatch(name):
+            if claimfile.NAME.fullmatch(name) or claimfile.HIDDEN.fullmatch(name):
                 with contextlib.suppress(OSError):
-                    _delete_if_dead(self.folder / name)
-
-
-def new_id() -> str:
-    """A name for a claim that nobody else will choose."""
-    return uuid.uuid4().hex
+                    claimfile.delete_if_dead(self.folder / name)
 
 
 def next_number(claims: Claims) -> int:
@@ -304,81 +285,6 @@ def next_number(claims: Claims) -> int:
     return 1 + max((ticket.number for ticket in claims.tickets if ticket.number < 2**53), default=0)
 
 
-def _user(uid: int | None) -> str:
-    return UNKNOWN_USER if uid is None else procs.user_name(uid)
-
-
-def _closed(path: Path, error: OSError) -> Trouble | None:
-    """A file that its owner does not let us read: it matters only if somebody holds it."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    if not stat.S_ISREG(status.st_mode) or not locks.lockers(status):
-        return None
-    nuisance = locks.nuisance(None, status)
-    return Trouble(path, _user(status.st_uid), nuisance or f"{error.strerror}", live=nuisance is None)
-
-
-def _check_readable(claim: Ticket | Lease, text: bytes) -> None:
-    """Whatever we publish, everybody must be able to read: a claim that nobody understands stops them all."""
-    try:
-        claimtext.decode(text, claim.id, claim.uid, claim.user)
-    except claimtext.BadClaim as error:
-        raise BoardError(f"this cannot be claimed: {error}") from None
-
-
-def _kind(claim: Ticket | Lease) -> str:
-    return "ticket" if isinstance(claim, Ticket) else "lease"
-
-
-def _name(claim: Ticket | Lease) -> str:
-    number = f"-{claim.number:016d}" if isinstance(claim, Ticket) else ""
-    return f"{_kind(claim)}{number}-{claim.id}.json"
-
-
-def _parse(name: str, descriptor: int, status: os.stat_result, user: str) -> Ticket | Lease:
-    if status.st_size > _LARGEST:
-        raise claimtext.BadClaim(f"it is {status.st_size} bytes large")
-    match = _NAME.fullmatch(name)
-    assert match is not None
-    for attempt in (1, 2, 3):
-        try:
-            claim = claimtext.decode(os.pread(descriptor, _LARGEST, 0), match[2], status.st_uid, user)
-        except claimtext.BadClaim:
-            if attempt == 3:
-                raise
-            time.sleep(0.001)  # its holder may be writing it again
-        else:
-            if _name(claim) != name:
-                raise claimtext.BadClaim("its name and its content disagree")
-            return claim
-    raise AssertionError("unreachable")
-
-
-def _write_all(descriptor: int, text: bytes) -> None:
-    while text:
-        text = text[os.write(descriptor, text) :]
-
-
 def _with_state(ticket: Ticket) -> Ticket:
     suspended = procs.state(ticket.holder) in tuple(_SUSPENDED)
     return dataclasses.replace(ticket, stopped=True) if suspended else ticket
-
-
-def _delete_if_dead(path: Path) -> None:
-    status = os.lstat(path)
-    if status.st_uid != os.geteuid() and os.geteuid() != 0:
-        return
-    if not stat.S_ISREG(status.st_mode):
-        path.unlink()
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if locks.same_inode(descriptor, path):
-            path.unlink()
-    except BlockingIOError:
-        pass  # alive
-    finally:
-        os.close(descriptor)
