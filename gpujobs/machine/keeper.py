@@ -16,6 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gpujobs.machine import procs
+from gpujobs.machine.forked import keep_only
 from gpujobs.model import ProcessId
 
 _KILL_AGAIN = 0.02
@@ -50,22 +51,12 @@ def _be_keeper(reading: int, mark: str, keep: Collection[int]) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP):
             signal.signal(number, signal.SIG_IGN)
-        _close_all_but({reading, *keep})
+        reading, *_ = keep_only(reading, *keep)  # the lease is held by being open
         select.select([reading], [], [])
         if os.read(reading, 1) != _DONE:
             _kill_all(os.fsencode(mark))
     finally:
         os._exit(0)
-
-
-def _close_all_but(kept: Collection[int]) -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
 
 
 def _kill_all(mark: bytes) -> None:

@@ -50,7 +50,6 @@ class Meter:
         self._supervisor, self._skip, self._lease, self._look, self._path = supervisor, skip, lease, look, path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
-        self.samples = 0
         self.peak_rss = 0
         self.peak_gpu_memory: int | None = None
         self._load_sum, self._load_count = 0.0, 0
@@ -117,7 +116,6 @@ class Meter:
         )
 
     def _keep(self, sample: Sample) -> None:
-        self.samples += 1
         self.peak_rss = max(self.peak_rss, sample.rss)
         if sample.gpu_memory is not None:
             self.peak_gpu_memory = max(self.peak_gpu_memory or 0, sample.gpu_memory)

@@ -12,8 +12,6 @@ It ends when nobody asks any more. It is a fork of whoever asks, or a program of
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import gc
 import importlib
 import os
 import pickle
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from gpujobs.machine.driver import Driver, Part, Problem
+from gpujobs.machine.forked import keep_only
 from gpujobs.model import DriverState
 
 LENGTH = struct.Struct("<I")
@@ -56,28 +55,12 @@ def be_child(spec: DriverSpec, requests: int, answers: int, parent: int) -> NoRe
     code = 70
     try:
         # First of all: a lock that our parent holds must not live on in a reader that is stuck.
-        requests, answers = _keep_only(requests, answers)
-        # What the parent has opened is closed, but its objects do not know. None of them may ever be collected: it
-        # would close our numbers, which are the driver's by then.
-        gc.freeze()
+        requests, answers = keep_only(requests, answers)
         _leave(parent)
         _serve(spec, requests, answers)
         code = 0
     finally:
         os._exit(code)
-
-
-def _keep_only(*kept: int) -> list[int]:
-    """Close all other descriptors; the kept ones get new numbers above those of stdin, stdout and stderr."""
-    kept_above = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in kept]
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in range(3):
-        os.dup2(nothing, descriptor)
-    for descriptor in map(int, os.listdir("/proc/self/fd")):
-        if descriptor > 2 and descriptor not in kept_above:
-            with contextlib.suppress(OSError):  # the one that listed them is closed already
-                os.close(descriptor)
-    return kept_above
 
 
 def _leave(parent: int) -> None:

@@ -12,8 +12,6 @@ import fcntl
 import os
 import struct
 import termios
-from types import TracebackType
-from typing import Self
 
 
 class Terminal:
@@ -47,15 +45,11 @@ class Terminal:
 
 
 class Keys:
-    """The user's terminal, handing over each key as it is typed while this context lasts."""
+    """The user's terminal, handing over each key as it is typed from :meth:`take` to :meth:`give_back`."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._before: list[int | list[bytes | int]] | None = None
-
-    def __enter__(self) -> Self:
-        self.take()
-        return self
 
     def take(self) -> None:
         """Set the terminal; a second call, after a suspension, sets it again."""
@@ -73,11 +67,6 @@ class Keys:
         if self._before is not None:
             with contextlib.suppress(termios.error, OSError):
                 termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.give_back()
 
 
 def in_foreground(descriptor: int) -> bool:

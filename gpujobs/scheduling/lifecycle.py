@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from gpujobs.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT
 from gpujobs.runmodel import Cause
 
 
@@ -173,11 +174,11 @@ class Life:
     def exit_code(self) -> int:
         """What ``run`` exits with: the job's own code, 128 + signal, or ours."""
         if self.cause is Cause.TIME_LIMIT:
-            return 124
+            return EXIT_TIME_LIMIT
         if self.exit is not None:
             return self.exit
         if self.interrupts and self.cause is Cause.CANCELLED:
-            return 130
+            return EXIT_INTERRUPTED
         return 128 + self.signal if self.signal is not None else 1
 
 
