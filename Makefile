@@ -10,10 +10,10 @@ CODE := gpujobs jobs tests docs benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test slow static format check docs bench venv clean
+.PHONY: help run test slow static format check docs monitors bench venv clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1 \t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1 \t/p' Makefile | expand -t 18
 
 run: $(VENV)/has-jobs ## train the sine_lstm job on a free GPU, or on the CPU where there is none
 	$(BIN)/gpujobs run sine_lstm --gpu auto --threads 4
@@ -37,6 +37,9 @@ check: static test slow ## all that a change must pass; stale docs and an incomp
 
 docs: $(VENV)/has-jobs-dev ## write docs/cli.md anew from the help texts
 	$(BIN)/python docs/generate_cli.py
+
+monitors: $(VENV)/has-jobs-bench ## write docs/monitors.md anew: what nvitop, gpustat and we make of broken machines
+	$(BIN)/python docs/generate_monitors.py
 
 bench: $(VENV)/has-jobs-bench ## the measurements behind the README's claims
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -1,6 +1,27 @@
 """``python -m gpujobs`` and the installed command."""
 
-from gpujobs.cli.main import main
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import NoReturn
+
+_COMPLETING = "_GPUJOBS_COMPLETE"  # set by the shell's completion, which goes through the command line
+
+
+def main() -> NoReturn:
+    """Run what was typed. A status without options has nothing to parse, and needs no parser."""
+    if sys.argv[1:] in ([], ["status"]) and _COMPLETING not in os.environ:
+        gc.disable()  # until all is imported: nothing of that is garbage
+        from gpujobs.cli import door
+        from gpujobs.cli.showing import show
+
+        door.run(show, at_once=True)
+    from gpujobs.cli.main import main as command_line
+
+    command_line()
+
 
 if __name__ == "__main__":
     main()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 from gpujobs.errors import BoardError
 from gpujobs.machine.board import HeldClaim
 from gpujobs.machine.keeper import Keeper
 from gpujobs.machine.watch import LOSS, Watch
-from gpujobs.model import Lease, ProcessId
+from gpujobs.model import Lease, ProcessId, replace
 
 
 class Holding:
@@ -32,7 +31,7 @@ class Holding:
 
     def used_by(self, job: ProcessId) -> None:
         """Say on the board whose session it is."""
-        self._lease.change(dataclasses.replace(self.claim, session=job.pid))
+        self._lease.change(replace(self.claim, session=job.pid))
 
     def watch(self) -> int | None:
         """A descriptor that is readable when a cleaner takes the claim's file; None where none is to be had."""

@@ -6,41 +6,45 @@ device.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpujobs.errors import ConfigError, StoreError
-from gpujobs.machine.board import Board
-from gpujobs.machine.driver import Host as Shows
-from gpujobs.machine.filesystems import network_filesystem
 from gpujobs.machine.reader import DriverSpec, Reader
-from gpujobs.model import CpuTopology, Device, HostProcess, Snapshot
+from gpujobs.model import CpuTopology, Device, HostProcess, Snapshot, replace
 from gpujobs.records import config
-from gpujobs.records.catalog import Folder, builtin_folder
 from gpujobs.records.config import Settings
-from gpujobs.records.store import Store
+from gpujobs.scheduling.health import assess
+
+if TYPE_CHECKING:  # most commands need only some of these
+    from gpujobs.machine.board import Board
+    from gpujobs.machine.driver import Host as Shows
+    from gpujobs.records.catalog import Folder
+    from gpujobs.records.store import Store
 
 
 class Host:
     """Everything about the place we run in. Each part is opened when it is first used."""
 
-    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, environment: Mapping[str, str], reader: Reader | None = None) -> None:
         self.settings = settings
         self.environment = environment
+        if reader is not None:
+            self.reader = reader
 
     @classmethod
-    def here(cls) -> Host:
-        """The host of this process, from its environment."""
+    def here(cls, reader: Reader | None = None) -> Host:
+        """The host of this process, from its environment; with a reader of the driver, if there is one already."""
         try:
             home = Path.home()
         except RuntimeError:
             raise ConfigError(
                 "this user has no home folder; set HOME, or GPUJOBS_STATE_DIR and GPUJOBS_CONFIG_DIR"
             ) from None
-        return cls(config.load(os.environ, home), dict(os.environ))
+        return cls(config.load(os.environ, home), dict(os.environ), reader)
 
     # ---- seeing -----------------------------------------------------------------------------------------------
 
@@ -52,9 +56,7 @@ class Host:
     @functools.cached_property
     def reader(self) -> Reader:
         """The gate to the driver."""
-        if self.settings.scenario is not None:
-            return Reader(DriverSpec("gpujobs.testing:ScriptedDriver", self.settings.scenario))
-        return Reader(DriverSpec("gpujobs.machine.nvml:NvmlDriver", None))
+        return Reader(DriverSpec.chosen(self.environment))
 
     @functools.cached_property
     def _shows(self) -> Shows:
@@ -76,7 +78,7 @@ class Host:
 
         Waits ``deadline`` seconds for the driver, or what the site says.
         """
-        snapshot = self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline)
+        snapshot = assessed(self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline))
         pids = {process.pid for device in snapshot.devices for process in device.processes or ()}
         return described(snapshot, self._shows.describe(pids, over)) if pids else snapshot
 
@@ -85,6 +87,8 @@ class Host:
     @functools.cached_property
     def board(self) -> Board:
         """The board all users of this machine share."""
+        from gpujobs.machine.board import Board
+
         return Board(self.board_folder)
 
     @property
@@ -103,11 +107,15 @@ class Host:
     @functools.cached_property
     def store(self) -> Store:
         """This user's records: folders where the state is kept, the database on a local disk."""
+        from gpujobs.records.store import Store
+
         state = self.settings.state_dir
         return Store(self._local(state), state / "runs")
 
     def _local(self, state: Path) -> Path:
         """SQLite's locks, like ours, do not hold on a network file system; many homes are on one."""
+        from gpujobs.machine.filesystems import network_filesystem
+
         kind = network_filesystem(state)
         if kind is None:
             return state
@@ -127,6 +135,8 @@ class Host:
     @property
     def job_folders(self) -> tuple[Folder, ...]:
         """Where job files are looked for: the user's own, the site's, the ones that came with the package."""
+        from gpujobs.records.catalog import Folder, builtin_folder
+
         site = tuple(Folder(path, "site") for path in self.settings.job_dirs)
         return (Folder(self.settings.config_dir / "jobs", "yours"), *site, builtin_folder())
 
@@ -137,13 +147,18 @@ class Host:
                 self.__dict__.pop(name).close()
 
 
+def assessed(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with each device's health named by its readings."""
+    return replace(snapshot, devices=assess(snapshot.devices))
+
+
 def described(snapshot: Snapshot, processes: Mapping[int, HostProcess]) -> Snapshot:
     """The snapshot with each process's host side filled in; a pid that cannot be seen from here stays without."""
-    return dataclasses.replace(snapshot, devices=tuple(_described(device, processes) for device in snapshot.devices))
+    return replace(snapshot, devices=tuple(_described(device, processes) for device in snapshot.devices))
 
 
 def _described(device: Device, processes: Mapping[int, HostProcess]) -> Device:
     if not device.processes:
         return device
-    joined = tuple(dataclasses.replace(process, host=processes.get(process.pid)) for process in device.processes)
-    return dataclasses.replace(device, processes=joined)
+    joined = tuple(replace(process, host=processes.get(process.pid)) for process in device.processes)
+    return replace(device, processes=joined)

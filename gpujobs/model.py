@@ -5,14 +5,24 @@ that could not be read is ``None``, never 0; why it could not stands in the ``er
 by UUID and processes by :class:`ProcessId`; an index or a bare pid is for people only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar, cast
+
+from gpujobs.states import ComputeMode, DriverState, Health, Link, ProcessKind, RecoveryAction, Throttle
 
 UNKNOWN_USER = "?"
+Noun = TypeVar("Noun")
+_NOTHING: Mapping[Any, Any] = {}
+
+
+def replace(noun: Noun, **changes: Any) -> Noun:
+    """The same with some of its fields changed, be it a named tuple or a dataclass."""
+    if isinstance(noun, tuple):
+        return cast("Noun", cast(Any, noun)._replace(**changes))
+    from dataclasses import replace as changed  # not needed by what must start fast
+
+    return cast("Noun", changed(cast(Any, noun), **changes))
 
 
 class ProcessId(NamedTuple):
@@ -25,55 +35,7 @@ class ProcessId(NamedTuple):
 # ---- what the machine shows -------------------------------------------------------------------------------------
 
 
-class DriverState(StrEnum):
-    """How the driver as a whole answered."""
-
-    OK = "ok"
-    NO_LIBRARY = "library missing"
-    NOT_LOADED = "driver not loaded"
-    MISMATCH = "driver upgraded, reboot needed"
-    SILENT = "driver does not answer"
-    FAILED = "driver error"
-
-
-class Health(StrEnum):
-    """What a device slot is good for."""
-
-    OK = "ok"
-    DEGRADED = "degraded"  # usable, but some readings are missing
-    UNUSABLE = "unusable"  # nothing may be placed here
-
-
-class ComputeMode(StrEnum):
-    """NVML's compute modes."""
-
-    DEFAULT = "default"
-    PROHIBITED = "prohibited"
-    EXCLUSIVE = "exclusive process"
-
-
-class Link(IntEnum):
-    """How close two devices are; smaller is closer. The PCIe steps have NVML's numbers."""
-
-    NVLINK = -10
-    INTERNAL = 0  # two devices of one board
-    SINGLE = 10  # one PCIe switch (PIX)
-    MULTIPLE = 20  # several PCIe switches (PXB)
-    HOSTBRIDGE = 30  # through the host bridge (PHB)
-    NODE = 40  # within a NUMA node
-    SYSTEM = 50  # across sockets
-
-
-class ProcessKind(StrEnum):
-    """Which of the driver's lists a process stands in."""
-
-    COMPUTE = "C"
-    GRAPHICS = "G"
-    MPS = "M"
-
-
-@dataclass(frozen=True, slots=True)
-class HostProcess:
+class HostProcess(NamedTuple):
     """A process as /proc shows it."""
 
     id: ProcessId
@@ -89,14 +51,15 @@ class HostProcess:
     lineage: tuple[ProcessId, ...] = ()  # parent first, up to but without init
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(NamedTuple):
     """A process in a device's lists; ``host`` is None where its pid cannot be seen from here."""
 
     pid: int
     kinds: frozenset[ProcessKind]
     memory: int | None = None
     host: HostProcess | None = None
+    utilisation: int | None = None  # of the multiprocessors, by this process alone
+    idle_since: float | None = None  # wall clock: it ran no kernel from then on, as far as the driver remembers
 
     @property
     def computes(self) -> bool:
@@ -104,11 +67,19 @@ class GpuProcess:
         return bool(self.kinds & {ProcessKind.COMPUTE, ProcessKind.MPS})
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One slot the driver counts, readable or not."""
+class Slice(NamedTuple):
+    """What makes a device a MIG slice of a card: a compute instance within a GPU instance."""
 
-    index: int
+    number: int  # the MIG device's own, which has holes
+    parent: str | None = None  # UUID of the card
+    gpu_instance: int | None = None  # the owner of the memory, which its compute instances share
+    compute_instance: int | None = None
+
+
+class Device(NamedTuple):
+    """One slot the driver counts, readable or not; or a MIG slice, right behind the card it is cut from."""
+
+    index: int  # type: ignore[assignment]  # of the card, also for a slice; nobody needs tuple.index here
     uuid: str | None = None
     name: str | None = None
     health: Health = Health.OK
@@ -119,6 +90,8 @@ class Device:
     memory_reserved: int | None = None
     utilisation: int | None = None
     memory_utilisation: int | None = None
+    sm_clock: int | None = None  # MHz
+    memory_clock: int | None = None  # MHz
     temperature: int | None = None
     fan: int | None = None
     power: float | None = None
@@ -128,6 +101,11 @@ class Device:
     persistence: bool | None = None
     display: bool | None = None
     ecc_errors: int | None = None  # uncorrected since the last reset
+    recovery: RecoveryAction | None = None
+    remap_failed: bool | None = None  # a broken row of memory could not be replaced
+    remap_pending: bool | None = None  # a broken row is replaced at the next reset
+    retirement_pending: bool | None = None  # the same of pages, on older cards
+    throttle: frozenset[Throttle] | None = None
     compute_mode: ComputeMode | None = None
     mig: bool | None = None
     bus_id: str | None = None
@@ -135,26 +113,37 @@ class Device:
     cpus: frozenset[int] | None = None  # CPUs near it
     numa_node: int | None = None
     processes: tuple[GpuProcess, ...] | None = None
-    errors: Mapping[str, str] = field(default_factory=dict)  # field name -> why it is None
+    slice: Slice | None = None
+    memory_beside: int | None = 0  # of a slice's memory in use: by processes of slices that share it
+    errors: Mapping[str, str] = _NOTHING  # field name -> why it is None
+
+    @property
+    def label(self) -> int | str:
+        """What people call it: the index, or ``0:2`` for MIG device 2 of GPU 0."""
+        return self.index if self.slice is None else f"{self.index}:{self.slice.number}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in the driver's order; a card stands before its slices."""
+        return self.index, -1 if self.slice is None else self.slice.number
 
     @property
     def unaccounted(self) -> int | None:
         """Memory in use that no listed process explains; None when any part of the sum is unknown."""
-        if self.memory_used is None or self.processes is None:
+        if self.memory_used is None or self.memory_beside is None or self.processes is None:
             return None
         if any(process.memory is None for process in self.processes):
             return None
         listed = sum(process.memory or 0 for process in self.processes)
-        return max(0, self.memory_used - listed)
+        return max(0, self.memory_used - self.memory_beside - listed)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """All devices at one moment."""
 
     taken_at: float
     devices: tuple[Device, ...] = ()
-    links: Mapping[frozenset[str], Link] = field(default_factory=dict)  # pair of UUIDs -> how close
+    links: Mapping[frozenset[str], Link] = _NOTHING  # pair of UUIDs -> how close
     driver: DriverState = DriverState.OK
     driver_message: str | None = None
     driver_version: str | None = None
@@ -165,8 +154,7 @@ class Snapshot:
         return next((device for device in self.devices if device.uuid == uuid), None)
 
 
-@dataclass(frozen=True, slots=True)
-class CpuTopology:
+class CpuTopology(NamedTuple):
     """The CPUs we may use, as whole physical cores."""
 
     cores: tuple[frozenset[int], ...]  # hardware threads of each core, in the kernel's order
@@ -183,8 +171,7 @@ class CpuTopology:
 # ---- what people want and hold ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a run needs before it can start. Its name is all the board ever learns of what it does."""
 
     name: str
@@ -199,8 +186,7 @@ class Request:
     expect: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A place in the queue, kept by a living process."""
 
     id: str
@@ -213,8 +199,7 @@ class Ticket:
     stopped: bool = False  # its waiter is suspended and cannot take its turn
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """Devices and CPUs that are held."""
 
     id: str
@@ -241,8 +226,7 @@ class Lease:
         return self.session is not None and process.session == self.session
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What a request was given; ``devices`` are UUIDs in index order."""
 
     devices: tuple[str, ...]
@@ -261,18 +245,19 @@ class Hindrance(StrEnum):
     UNUSABLE = "unusable"
     PROHIBITED = "prohibited"
     MASKED = "masked"
+    SLICED = "cut into MIG slices"
+    SLICE = "MIG slice"  # where more than one device is wanted
     QUEUE = "queue"
     STOPPED = "suspended waiter"
     CORES = "cores"
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """One thing in the way: which device, who, what, how much memory, since when."""
 
     kind: Hindrance
-    device: int | None = None  # index
+    device: int | str | None = None  # what people call it
     user: str | None = None
     what: str | None = None  # a command, a run, a reason
     memory: int | None = None
@@ -283,8 +268,7 @@ class Obstacle:
     ends: float | None = None  # estimate, of the lease in the way
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a request cannot be granted now, or ever."""
 
     obstacles: tuple[Obstacle, ...]
@@ -292,8 +276,7 @@ class Refusal:
     never: bool = False  # waiting cannot help
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What a site may set about placing and stopping."""
 
     memory_margin: float = 1.1  # declared memory of sharing jobs is multiplied by this: a context needs room too

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,7 @@ from typing import Any, Self
 from gpujobs.errors import BoardError, GpujobsError, NoSuchDevice, TorchError, UsageError
 from gpujobs.host import Host
 from gpujobs.machine.board import HeldClaim
-from gpujobs.model import Device, Grant, Refusal, Request, Snapshot
+from gpujobs.model import Device, Grant, Refusal, Request, Snapshot, replace
 from gpujobs.model import Lease as LeaseRecord
 from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Wish
@@ -60,7 +60,7 @@ class Lease:
 
     def __str__(self) -> str:
         """One line: ``threads 4 of 80 · GPU 1 NVIDIA A100 80GB PCIe (cuda:0)``."""
-        shown = " + ".join(f"GPU {device.index} {device.name or 'of unknown name'}" for device in self.devices)
+        shown = " + ".join(f"GPU {device.label} {device.name or 'of unknown name'}" for device in self.devices)
         return f"threads {self.threads} of {self.total_threads} · {f'{shown} ({self.device})' if shown else 'CPU'}"
 
     def release(self) -> None:

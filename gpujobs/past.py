@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from gpujobs.errors import StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.watch import Watch
+from gpujobs.model import replace
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 

@@ -8,14 +8,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
-from gpujobs.model import Grant, Refusal, Snapshot
+from gpujobs.model import Grant, Refusal, Snapshot, replace
 from gpujobs.outcome import Outcome, Program
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
@@ -191,7 +191,7 @@ def _keep(host: Host, record: RunRecord, tell: Tell) -> None:
 
 def _device_names(grant: Grant, snapshot: Snapshot) -> tuple[str, ...]:
     devices = [device for uuid in grant.devices if (device := snapshot.device(uuid))]
-    return tuple(f"GPU {device.index} {device.name or 'of unknown name'}" for device in devices)
+    return tuple(f"GPU {device.label} {device.name or 'of unknown name'}" for device in devices)
 
 
 def _devices_said(names: tuple[str, ...]) -> str:

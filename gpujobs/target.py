@@ -6,11 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpujobs.errors import LaunchError, NoSuchJob, UsageError
 from gpujobs.host import Host
+from gpujobs.model import replace
 from gpujobs.records import catalog, jobfile
 from gpujobs.records.catalog import builtin_folder
 from gpujobs.runmodel import JobFile

@@ -8,7 +8,6 @@ process or memory on a device, which is looked at every two seconds.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,7 @@ from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
 from gpujobs.machine.watch import Watch
 from gpujobs.model import (
     Device,
-    DriverState,
     Grant,
-    Health,
     Hindrance,
     Lease,
     Obstacle,
@@ -32,8 +29,10 @@ from gpujobs.model import (
     Request,
     Snapshot,
     Ticket,
+    replace,
 )
 from gpujobs.scheduling import order
+from gpujobs.states import DriverState, Health
 from gpujobs.units import format_duration
 from gpujobs.views.refusal import sentence
 
@@ -250,7 +249,7 @@ class Waiter:
 
     def _report(self, reason: Refusal) -> None:
         """Tell why, once for each change of reason; not for every megabyte that moves."""
-        told = [dataclasses.replace(one, memory=None, since=None) for one in reason.obstacles]
+        told = [replace(one, memory=None, since=None) for one in reason.obstacles]
         if told != self._told:
             self._told = told
             self._tell(sentence(reason, time.time()))
@@ -324,6 +323,6 @@ def _cleaned(snapshot: Snapshot) -> Snapshot:
     def cleaned(device: Device) -> Device:
         if device.health is Health.UNUSABLE:
             return device
-        return dataclasses.replace(device, processes=(), memory_used=0, memory_free=device.memory_total, utilisation=0)
+        return replace(device, processes=(), memory_used=0, memory_free=device.memory_total, utilisation=0)
 
-    return dataclasses.replace(snapshot, driver=DriverState.OK, devices=tuple(map(cleaned, snapshot.devices)))
+    return replace(snapshot, driver=DriverState.OK, devices=tuple(map(cleaned, snapshot.devices)))

@@ -11,14 +11,19 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 import guard
+from nvml.standin import compiled, environment
 from people import Person, copy_installation, create_account, delete_account, folders, python_for, reap
+
+if TYPE_CHECKING:
+    from nvml.showing import Show
 
 guard.install()
 settings.register_profile("gpujobs", deadline=None)  # a busy machine is not a bug
@@ -75,6 +80,38 @@ def scenario(monkeypatch: pytest.MonkeyPatch, shared_folder: Path) -> Callable[[
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def driver_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A libnvidia-ml.so.1 of our own, built once for all workers of the session."""
+    base = tmp_path_factory.getbasetemp()
+    library = compiled((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "libnvidia-ml")
+    if library is None:
+        pytest.skip("no C compiler here to build the stand-in for NVML with")
+    return library
+
+
+@pytest.fixture
+def stand_in(driver_library: Path, shared_folder: Path) -> Callable[[str | Mapping[str, object]], dict[str, str]]:
+    """The environment in which NVML shows the machine of a TOML text or of a table; again replaces the machine."""
+
+    def variables(scenario: str | Mapping[str, object]) -> dict[str, str]:
+        if isinstance(scenario, str):
+            (shared_folder / "scenario.toml").write_text(scenario, encoding="utf-8")
+            scenario = str(shared_folder / "scenario.toml")
+        return environment(driver_library, scenario, shared_folder)
+
+    return variables
+
+
+@pytest.fixture(scope="session")
+def show(driver_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
+    """Read machines with the real nvidia-ml-py: ``show(fault("nvmlDeviceGetName", 999), devices=3)``."""
+    from nvml.showing import showing
+
+    with showing(driver_library, tmp_path_factory.mktemp("show")) as ask:
+        yield ask
 
 
 # ---- people -------------------------------------------------------------------------------------------------------

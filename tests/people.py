@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -19,6 +20,17 @@ import pytest
 from waiting import wait_until
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Program(subprocess.Popen[str]):
+    """A program that does not outlive a test which failed: waiting for it would only hide why."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +44,13 @@ class Person:
     python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)  # on top of that of the test
 
-    def start(self, *argv: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *argv: str, env: Mapping[str, str] | None = None, **options: Any) -> Program:
         """A program in the background; its output goes into pipes unless ``options`` say otherwise."""
         if self.uid != os.getuid():
             options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
         environment = {**os.environ, **self.environment, **(env or {})}
         pipes: dict[str, Any] = {"cwd": self.home, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(argv, env=environment, text=True, **(pipes | options))
+        return Program(argv, env=environment, text=True, **(pipes | options))
 
     def run(self, *argv: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
         """A program to its end; the test fails if there is none in time."""
@@ -55,7 +67,7 @@ class Person:
         """The installed command to its end."""
         return self.run(self.python, "-P", "-m", "gpujobs", *args, **options)
 
-    def start_gpujobs(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+    def start_gpujobs(self, *args: str, **options: Any) -> Program:
         """The installed command in the background."""
         return self.start(self.python, "-P", "-m", "gpujobs", *args, **options)
 

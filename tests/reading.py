@@ -22,7 +22,8 @@ from pathlib import Path
 from gpujobs.machine import procs
 from gpujobs.machine.driver import Header, Links, Problem
 from gpujobs.machine.reader import DriverSpec, Reader
-from gpujobs.model import Device, DriverState, GpuProcess, ProcessKind
+from gpujobs.model import Device, GpuProcess
+from gpujobs.states import DriverState, ProcessKind
 from waiting import wait_until
 
 TWO = "header:2 device:0 device:1 links"

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from gpujobs.model import (
-    ComputeMode,
-    Device,
-    DriverState,
-    GpuProcess,
-    Health,
-    HostProcess,
-    Lease,
-    Link,
-    ProcessId,
-    ProcessKind,
-    Request,
-    Snapshot,
-    Ticket,
-)
+from gpujobs.model import Device, GpuProcess, HostProcess, Lease, ProcessId, Request, Slice, Snapshot, Ticket, replace
+from gpujobs.states import ComputeMode, DriverState, Health, Link, ProcessKind, RecoveryAction, Throttle
 from gpujobs.views.status import Status, Waiting
 
 NOW = 1_000_000.0
@@ -162,6 +149,104 @@ BUSY = Status(
     threads=80,
 )
 
+
+def lab(count, **changes):
+    """A server of so many cards, every other one in use by students, of whom there are three."""
+    students = [("anna", 1001), ("bob", 1002), ("carolinamaria", 1003)]
+    cards = []
+    for index in range(count):
+        name, uid = students[index % 3]
+        pid = 20000 + index
+        trains = process(pid, (10 + index) * GIB, user=name, uid=uid, command=f"python train.py --fold {index}")
+        used = {"memory_used": (10 + index) * GIB + 400 * MIB, "utilisation": 99 - index, "processes": (trains,)}
+        cards.append(device(index, **(used if index % 2 == 0 else {})))
+    return replace(IDLE, snapshot=replace(IDLE.snapshot, devices=tuple(cards)), **changes)
+
+
+def part(number, gpu_instance, **changes):
+    """A MIG slice of GPU 0, of ten of its eighty GiB."""
+    whole_card = dict.fromkeys(("utilisation", "temperature", "power", "power_limit", "performance_state"))
+    readings = {
+        "uuid": f"MIG-0000000{number}-0000-5000-8000-000000000000",
+        "name": "NVIDIA A100 80GB PCIe MIG 1g.10gb",
+        "memory_total": 9856 * MIB,
+        "slice": Slice(number, uuid(0), gpu_instance, 0),
+    }
+    return device(0, **(whole_card | readings | changes))
+
+
+MIG = replace(
+    IDLE,
+    snapshot=replace(
+        IDLE.snapshot,
+        devices=(
+            device(0, mig=True, utilisation=None, memory_used=8 * GIB, processes=None, errors={"processes": "In MIG"}),
+            part(0, 3, memory_used=5 * GIB, processes=(process(31000, 5 * GIB - 20 * MIB),)),
+            part(2, 9, memory_used=3 * GIB, processes=(process(31001, 2 * GIB, user="bob", uid=1002),)),
+            Device(0, health=Health.UNUSABLE, reason="cannot be opened: Unknown Error", slice=Slice(3, uuid(0))),
+            device(1),
+        ),
+    ),
+    leases=(
+        replace(
+            lease(pid=30900, session=31000), devices=("MIG-00000000-0000-5000-8000-000000000000", uuid(1)), ends=None
+        ),
+    ),
+)
+
+BROKEN = replace(
+    IDLE,
+    snapshot=replace(
+        IDLE.snapshot,
+        devices=(
+            Device(0, health=Health.UNUSABLE, reason="GPU is lost: reset or reboot the machine"),
+            device(
+                1,
+                health=Health.UNUSABLE,
+                reason="the driver asks for a reset of this GPU",
+                recovery=RecoveryAction.RESET,
+                memory_used=2 * GIB,
+                processes=(process(4100, 2 * GIB),),
+            ),
+            device(
+                2,
+                health=Health.DEGRADED,
+                reason="3 uncorrected ECC errors since the last reset; a broken row of its memory is replaced at the "
+                "next reset",
+                ecc_errors=3,
+            ),
+            device(
+                3,
+                utilisation=100,
+                temperature=91,
+                sm_clock=345,
+                throttle=frozenset({Throttle.HARDWARE_THERMAL, Throttle.POWER_BRAKE, Throttle.POWER_CAP}),
+            ),
+            device(4, sm_clock=1410, throttle=frozenset({Throttle.POWER_CAP})),
+        ),
+    ),
+)
+
+ODD = replace(
+    IDLE,
+    snapshot=replace(
+        IDLE.snapshot,
+        devices=(
+            device(
+                0,
+                name="NVIDIA RTX 6000 Ada Generation, Engineering Sample",
+                memory_used=9 * GIB,
+                processes=(
+                    process(987, user="averyveryverylongusername", command="python 深層学習.py --データ 写真"),
+                    replace(process(4194300, user="bob", elapsed=59.0), utilisation=63),
+                    replace(process(5000, 3 * GIB, user="Ångström", command="jupyter"), idle_since=NOW - 9000),
+                    replace(process(5001, 2 * GIB, command="e\u0301tude \u202ereversed"), idle_since=NOW - 4),
+                ),
+            ),
+        ),
+    ),
+)
+
 # ---- whatever a machine may show ----------------------------------------------------------------------------------
 
 
@@ -195,6 +280,15 @@ processes = st.builds(
     kinds=st.frozensets(st.sampled_from(ProcessKind)),
     memory=maybe(sizes),
     host=maybe(hosts),
+    utilisation=maybe(st.integers(0, 200)),
+    idle_since=maybe(seconds),
+)
+slices = st.builds(
+    Slice,
+    number=st.integers(0, 13),
+    parent=maybe(uuids),
+    gpu_instance=maybe(st.integers(0, 13)),
+    compute_instance=maybe(st.integers(0, 7)),
 )
 leases = st.builds(
     Lease,
@@ -254,6 +348,9 @@ def devices(draw, index):
                 "power_limit": maybe(numbers),
                 "performance_state": maybe(st.integers(0, 15)),
                 "ecc_errors": maybe(sizes),
+                "recovery": maybe(st.sampled_from(RecoveryAction)),
+                "throttle": maybe(st.frozensets(st.sampled_from(Throttle))),
+                "sm_clock": maybe(st.integers(0, 3000)),
                 "compute_mode": maybe(st.sampled_from(ComputeMode)),
                 "mig": maybe(st.booleans()),
                 "bus_id": maybe(words),
@@ -267,19 +364,32 @@ def devices(draw, index):
 
 
 @st.composite
-def statuses(draw):
+def parts(draw, index):
+    """The slices of a card, with holes in their numbers."""
+    cut = draw(st.lists(slices, max_size=3, unique_by=lambda part: part.number))
+    changes = {"memory_beside": draw(maybe(sizes)), "memory_used": draw(maybe(sizes))}
+    return [replace(draw(devices(index)), slice=part, uuid=f"MIG-{index}-{part.number}", **changes) for part in cut]
+
+
+@st.composite
+def snapshots(draw):
     count = draw(st.integers(0, 3))
-    snapshot = Snapshot(
+    slots = [[draw(devices(index)), *draw(st.just([]) | parts(index))] for index in range(count)]
+    return Snapshot(
         taken_at=draw(seconds),
-        devices=tuple(draw(devices(index)) for index in range(count)),
+        devices=tuple(one for slot in slots for one in slot),
         driver=draw(st.sampled_from(DriverState)),
         driver_message=draw(maybe(words)),
         driver_version=draw(maybe(words)),
         cuda_version=draw(maybe(words)),
     )
+
+
+@st.composite
+def statuses(draw):
     reasons = maybe(words)
     return Status(
-        snapshot,
+        draw(snapshots()),
         now=draw(seconds),
         leases=tuple(draw(st.lists(leases, max_size=3))),
         waiting=tuple(Waiting(ticket, draw(reasons)) for ticket in draw(st.lists(tickets, max_size=3))),

@@ -1,25 +1,21 @@
 """Machines, leases, requests and tickets: a few made by hand, and any number made by Hypothesis."""
 
-from dataclasses import replace
-
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from gpujobs.model import (
-    ComputeMode,
     CpuTopology,
     Device,
     GpuProcess,
-    Health,
     HostProcess,
     Lease,
-    Link,
     ProcessId,
-    ProcessKind,
     Request,
     Snapshot,
     Ticket,
+    replace,
 )
+from gpujobs.states import ComputeMode, Health, Link, ProcessKind
 
 GIB = 2**30
 NOW = 1_000_000.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpujobs.errors import DriverError, GpujobsError, NoSuchDevice, UsageError
-from gpujobs.model import CpuTopology, Device, DriverState, Health, Snapshot
+from gpujobs.model import CpuTopology, Device, Snapshot, replace
 from gpujobs.scheduling.asking import Answer, Wish, build, visible_devices
+from gpujobs.states import DriverState, Health
 
 UUIDS = ("GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3")
 SNAPSHOT = Snapshot(0.0, tuple(Device(index, uuid, "A100") for index, uuid in enumerate(UUIDS)))

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from gpujobs.errors import BoardError
 from gpujobs.machine import boardfolder, claimtext, locks, procs
 from gpujobs.machine.board import Board, HeldClaim, next_number
 from gpujobs.machine.watch import Watch
-from gpujobs.model import Lease, ProcessId, Ticket
+from gpujobs.model import Lease, ProcessId, Ticket, replace
 from people import Person
 from waiting import wait_until
 

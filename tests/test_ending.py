@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from gpujobs.model import Device, GpuProcess, HostProcess, Lease, ProcessId, ProcessKind, Snapshot
+from gpujobs.model import Device, GpuProcess, HostProcess, Lease, ProcessId, Snapshot, replace
 from gpujobs.runmodel import Cause
 from gpujobs.scheduling.ending import named_in, still_held
+from gpujobs.states import ProcessKind
 
 GIB = 2**30
 LEASE = Lease("l", 1000, "anna", 0.0, "train", ("GPU-0",), frozenset({0}), ProcessId(10, 1))

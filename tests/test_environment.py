@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gpujobs.model import Device, Grant, Health, Snapshot
+from gpujobs.model import Device, Grant, Slice, Snapshot
 from gpujobs.scheduling.environment import THREAD_VARIABLES, JobEnvironment, build
+from gpujobs.states import Health
 
 SNAPSHOT = Snapshot(0.0, tuple(Device(index, f"GPU-{index}") for index in range(4)))
 
@@ -38,7 +39,7 @@ def test_behind_a_broken_card_indices_do_not_hold() -> None:
 
 def test_mig_slices_are_shown_by_uuid() -> None:
     """They have no index."""
-    sliced = Snapshot(0.0, (Device(0, "MIG-7"),))
+    sliced = Snapshot(0.0, (Device(0, "GPU-0", mig=True), Device(0, "MIG-7", slice=Slice(1, "GPU-0"))))
     assert built({}, "MIG-7", snapshot=sliced).variables["CUDA_VISIBLE_DEVICES"] == "MIG-7"
 
 

@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "gpujobs"
 GROUND, NOUNS, ROOMS, ORCHESTRATION, DOORS = range(5)
 FLOORS = {
     **dict.fromkeys(("errors", "units", "job"), GROUND),
-    **dict.fromkeys(("model", "runmodel"), NOUNS),
-    **dict.fromkeys(("scheduling", "machine", "records", "slurm", "views"), ROOMS),
+    **dict.fromkeys(("states", "model", "runmodel", "facts", "findings"), NOUNS),
+    **dict.fromkeys(("scheduling", "diagnosis", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(
         ("host", "target", "turn", "run", "supervisor", "holding", "freeing", "outcome", "past"), ORCHESTRATION
     ),
-    **dict.fromkeys(("agent", "simulate", "notebook", "seeing", "testing"), ORCHESTRATION),
+    **dict.fromkeys(("agent", "simulate", "notebook", "seeing", "doctor", "testing"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }
 EFFECTS = {"os", "time", "subprocess", "pathlib", "sqlite3", "socket", "random", "pynvml"}
@@ -48,7 +48,7 @@ def allowed(here, target, late):
         or (top == "torch" and not (here == "notebook" and late))
         or (top == "pynvml" and not here.startswith("machine.nvml"))
         or (room == "job" and top not in sys.stdlib_module_names)
-        or (room == "scheduling" and top in EFFECTS)
+        or (room in {"scheduling", "diagnosis"} and top in EFFECTS)
     )
 
 

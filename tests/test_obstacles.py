@@ -1,12 +1,11 @@
 """What stands between a request and a device."""
 
-from dataclasses import replace
-
 import pytest
 
-from gpujobs.model import ComputeMode, Health, Hindrance, Obstacle, Policy, ProcessId
+from gpujobs.model import Hindrance, Obstacle, Policy, ProcessId, replace
 from gpujobs.scheduling.obstacles import lasting, passing
 from gpujobs.scheduling.occupancy import situation
+from gpujobs.states import ComputeMode, Health
 from strategies import GIB, NOW, UUIDS, a_device, a_lease, a_process, a_request, a_snapshot, a_topology
 
 HOLDER = ProcessId(100, 1)
@@ -195,7 +194,7 @@ def test_who_shares_the_memory_is_named():
         (Hindrance.UNUSABLE, "GPU is lost", {"health": Health.UNUSABLE, "reason": "GPU is lost"}),
         (Hindrance.UNUSABLE, "it cannot be read", {"uuid": None}),
         (Hindrance.PROHIBITED, "its compute mode is prohibited", {"compute_mode": ComputeMode.PROHIBITED}),
-        (Hindrance.UNUSABLE, "it is cut into MIG slices, which cannot be given out yet", {"mig": True}),
+        (Hindrance.SLICED, "in MIG mode, where a run takes one of its slices", {"mig": True}),
     ],
 )
 def test_a_device_that_is_no_good(kind, what, fault):

@@ -1,15 +1,14 @@
 """Whose turn it is."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpujobs.model import DriverState, Hindrance, Obstacle, Policy
+from gpujobs.model import Hindrance, Obstacle, Policy, replace
 from gpujobs.scheduling import order
 from gpujobs.scheduling.occupancy import situation
 from gpujobs.scheduling.placement import capable
+from gpujobs.states import DriverState
 from strategies import (
     GIB,
     NOW,

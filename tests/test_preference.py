@@ -4,9 +4,9 @@ from itertools import combinations
 
 import pytest
 
-from gpujobs.model import Link
 from gpujobs.scheduling.occupancy import occupancy
 from gpujobs.scheduling.preference import best
+from gpujobs.states import Link
 from strategies import GIB, a_device, a_lease
 
 SHARED = a_lease(0, share=True, gpu_memory=GIB)

@@ -143,8 +143,7 @@ def test_an_elapsed_time_and_a_load_are_of_that_process(start: Start) -> None:
     idle = start(SLEEP, "60")
     wait_until(lambda: (procs.describe([busy.pid])[busy.pid].cpu_seconds or 0) > 0)
     loads = wait_until(lambda: _loads(busy.pid, idle.pid))
-    assert loads[0] > 0
-    assert loads[1] == 0
+    assert loads[0] > loads[1] >= 0
 
 
 def _loads(busy: int, idle: int) -> tuple[float, float] | None:

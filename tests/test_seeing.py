@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,6 +14,10 @@ import pytest
 
 import gpujobs
 from claims import start_holder
+from gpujobs import seeing
+from gpujobs.host import Host
+from gpujobs.model import HostProcess, ProcessId
+from gpujobs.testing import use_gpu_memory
 from people import Person
 from waiting import wait_until
 
@@ -105,6 +110,62 @@ def test_a_closed_pipe_is_quiet(me: Person, scenario: Callable[[str], Path]) -> 
     scenario(TWO)
     done = me.run("sh", "-c", f"{me.python} -P -m gpujobs | head -n 1")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def a_process(cpu_seconds: float | None, elapsed: float | None, cpu_percent: float | None = None) -> HostProcess:
+    """A process at one moment."""
+    name = ("anna", 42, "python", "R")
+    return HostProcess(ProcessId(42, 1), 1000, *name, elapsed, cpu_seconds, cpu_percent)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (a_process(10, 100), a_process(12, 104), 50.0),
+        (a_process(10, 100), a_process(18, 102), 400.0),
+        (a_process(10, 100), a_process(10, 102), 0.0),
+        (a_process(10, 100), a_process(9.99, 102), 0.0),  # the kernel's own rounding
+        (None, a_process(1, 2), 50.0),  # it has begun since
+        (None, a_process(50, 5000), None),  # it was there, and is new on the device
+        (a_process(10, 100), a_process(10, 100), None),
+        (a_process(10, 100), a_process(None, 104), None),
+        (a_process(10, 100), a_process(12, None), None),
+        (None, a_process(1, 1, 33.0), 33.0),  # known already
+    ],
+)
+def test_a_load_is_the_cpu_time_since_the_look_before(
+    before: HostProcess | None, now: HostProcess, expected: float | None
+) -> None:
+    """Of a watch whose last look was three seconds ago."""
+    assert seeing.load(now, before, since=3.0) == expected
+
+
+def test_a_look_samples_the_load_of_a_real_process(scenario: Callable[[str], Path]) -> None:
+    """This very process, which works meanwhile on telling what it does."""
+    scenario(TWO)
+    use_gpu_memory("1GiB", device=1)
+    with contextlib.closing(Host.here()) as host:
+        watch = seeing.Watch(host)
+        looks = [watch.look() for _ in range(2)]
+    for look in looks:
+        [process] = look.snapshot.devices[1].processes or ()
+        assert (process.pid, process.memory) == (os.getpid(), 2**30)
+        assert process.host is not None
+        assert process.host.cpu_percent is not None
+    assert not any(look.stale for look in looks)
+
+
+def test_the_library_samples_loads_unless_it_is_told_not_to(scenario: Callable[[str], Path]) -> None:
+    """It takes a tenth of a second."""
+    scenario(TWO)
+    use_gpu_memory("1GiB")
+    loads = []
+    for snapshot in (gpujobs.snapshot(), gpujobs.snapshot(over=0)):
+        [process] = snapshot.devices[0].processes or ()
+        assert process.host is not None
+        loads.append(process.host.cpu_percent)
+    assert loads[0] is not None
+    assert loads[1] is None
 
 
 def test_the_snapshot_of_the_library_is_the_same(scenario: Callable[[str], Path]) -> None:

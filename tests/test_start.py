@@ -1,9 +1,11 @@
 """The command starts fast, and every command can say what it does."""
 
+import os
 import subprocess
 import sys
 
 import click
+import pytest
 from click.testing import CliRunner
 
 import gpujobs as package
@@ -24,6 +26,36 @@ def test_the_command_line_loads_nothing_slow():
     program = f"import sys, gpujobs.cli.main; print(sorted(sys.modules.keys() & set({SLOW})))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_plain_status_does_without_what_it_does_not_need(stand_in):
+    """No parser, no driver in this process, nothing of runs and jobs."""
+    needless = (*SLOW, "click", "dataclasses", "tomllib", "shutil", "json", "uuid", "gpujobs.records.store")
+    program = (
+        "import os, sys\nfrom gpujobs.cli.showing import show\ncode = show()\n"
+        f"print(code, sorted(sys.modules.keys() & set({needless})))"
+    )
+    environment = {**os.environ, **stand_in({"devices": [{}, {}]})}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0 []", "")
+
+
+def test_a_plain_status_and_one_with_options_are_the_same(gpujobs, scenario):
+    """The one goes past the parser, the other through it."""
+    scenario("[[devices]]\n")
+    shown = [gpujobs(*words) for words in ([], ["status"], ["status", "--top", "5"])]
+    assert {(done.returncode, done.stdout, done.stderr) for done in shown} == {(0, shown[0].stdout, "")}
+
+
+@pytest.mark.parametrize("words", [[], ["status"]])
+def test_the_errors_of_a_plain_status_are_one_line(gpujobs, scenario, words):
+    path = scenario("[[devices]]\n")
+    path.parent.joinpath("config").mkdir()
+    path.parent.joinpath("config/config.toml").write_text("bored = 1")
+    done = gpujobs(*words, env={"GPUJOBS_CONFIG_DIR": str(path.parent / "config")})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("gpujobs: the settings ")
 
 
 def test_every_command_has_help(subtests):

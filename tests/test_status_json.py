@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
-from gpujobs.model import Device, DriverState, Health, Snapshot
+from gpujobs.model import Device, Snapshot, replace
+from gpujobs.states import DriverState, Health
+from gpujobs.views.selection import Hidden, parse, resolved
 from gpujobs.views.status import Status
 from gpujobs.views.status_json import to_dict
-from statuses import BUSY, IDLE, MIB, NOW, device, process, statuses, uuid
+from statuses import BROKEN, BUSY, IDLE, MIB, MIG, NOW, ODD, device, lease, process, statuses, uuid
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,12 @@ def test_bytes_that_are_no_text_reach_no_reader():
     text.encode()
 
 
+def test_what_json_has_no_number_for_is_null():
+    odd = replace(BUSY, leases=(lease(ends=float("inf")),), now=float("nan"))
+    written = to_dict(odd)
+    assert (written["time"], written["leases"][0]["ends"]) == (None, None)
+
+
 def test_zero_is_a_number_and_has_no_reason():
     [idle, _] = to_dict(IDLE)["devices"]
     assert (idle["utilisation"], idle["memory_used"], idle["unaccounted"]) == (0, 0, 0)
@@ -107,12 +115,75 @@ def test_zero_is_a_number_and_has_no_reason():
 def test_a_slot_without_any_reading_has_a_reason_for_each():
     [bare] = to_dict(Status(Snapshot(NOW, (Device(4, health=Health.UNUSABLE, reason="lost"),)), NOW))["devices"]
     assert bare["index"] == 4
-    assert {name for name, value in bare.items() if value is None} == set(bare["errors"])
+    assert nulls(bare) == set(bare["errors"])
     assert bare["errors"]["memory_total"] == "lost"
 
 
+def test_a_slice_says_what_it_is_a_part_of():
+    devices = to_dict(MIG)["devices"]
+    assert [(entry["label"], entry["slice"] and entry["slice"]["number"]) for entry in devices] == [
+        *[("0", None), ("0:0", 0), ("0:2", 2), ("0:3", 3), ("1", None)]
+    ]
+    assert devices[1]["slice"] == {"number": 0, "parent": uuid(0), "gpu_instance": 3, "compute_instance": 0}
+    assert (devices[0]["unaccounted"], devices[0]["errors"]["unaccounted"]) == (None, "its slices have the processes")
+    assert devices[1]["unaccounted"] == 20 * MIB
+    [held] = to_dict(MIG)["leases"]
+    assert (held["indices"], held["labels"]) == ([0, 1], ["0:0", "1"])
+
+
+def test_health_and_throttling_are_words():
+    devices = to_dict(BROKEN)["devices"]
+    assert (devices[1]["recovery"], devices[1]["health"]) == ("reset", "unusable")
+    assert devices[3]["throttle"] == ["power brake", "power cap", "too hot (hardware)"]
+    assert (devices[0]["throttle"], devices[0]["errors"]["throttle"][:11]) == (None, "GPU is lost")
+
+
+def test_a_process_says_what_it_runs_and_since_when_it_runs_nothing():
+    unknown, busy, idle, _ = to_dict(ODD)["devices"][0]["processes"]
+    assert (unknown["utilisation"], unknown["errors"]["utilisation"]) == (None, "not reported")
+    assert (busy["utilisation"], busy["idle_since"], busy["errors"]["idle_since"]) == (63, None, "it is busy")
+    assert (idle["idle_since"], "idle_since" in idle["errors"]) == (NOW - 9000, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "hidden", "expected"),
+    [
+        ({}, {"devices": 0, "processes": 0, "reasons": {}}, {0: [1200, 4100], 1: [51234, 888], 2: None, 3: None}),
+        (
+            {"users": ["alice"], "gpus": ["0,1,2"]},
+            {"devices": 1, "processes": 3, "reasons": {"unknown_user": 1, "user": 2}},
+            {0: [4100], 1: [], 2: None},
+        ),
+        (
+            {"top": 2},
+            {"devices": 0, "processes": 2, "reasons": {"top": 2}},
+            {0: [4100], 1: [51234], 2: None, 3: None},
+        ),
+        (
+            {"sort": ["memory"]},
+            {"devices": 0, "processes": 0, "reasons": {}},
+            {0: [4100, 1200], 1: [51234, 888], 2: None, 3: None},
+        ),
+    ],
+)
+def test_what_is_not_chosen_is_left_out_and_counted(words, hidden, expected):
+    shown = to_dict(BUSY, resolved(parse(**words), BUSY.snapshot))
+    assert shown["hidden"] == hidden
+    found = {one["index"]: one["processes"] and [row["pid"] for row in one["processes"]] for one in shown["devices"]}
+    assert found == expected
+    assert len(shown["leases"]) == 3  # who holds and who waits is never left out
+
+
+def test_every_key_is_explained():
+    page = (Path(__file__).parent.parent / "docs/status.md").read_text()
+    status = to_dict(BUSY)
+    keys = {*status, *status["devices"][0], *status["devices"][0]["processes"][0], *status["hidden"], *Hidden}
+    keys |= {*status["leases"][0], *status["tickets"][0], *status["tickets"][0]["request"], *status["driver"]}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
 def nulls(entry):
-    return {name for name, value in entry.items() if value is None} - {"reason", "message", "lease"}
+    return {name for name, value in entry.items() if value is None} - {"reason", "message", "lease", "slice"}
 
 
 @given(statuses())

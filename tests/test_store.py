@@ -5,13 +5,12 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gpujobs.errors import StoreError
-from gpujobs.model import ProcessId
+from gpujobs.model import ProcessId, replace
 from gpujobs.records.rundir import RunFolder
 from gpujobs.records.store import Store
 from gpujobs.runmodel import Cause, RunRecord

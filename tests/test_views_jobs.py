@@ -1,11 +1,11 @@
 """The catalogue on the screen and for programs."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpujobs.model import replace
 from gpujobs.runmodel import JobFile, JobOption
 from gpujobs.views.jobs import detail_dict, detail_text, list_dict, list_text
 from gpujobs.views.table import width

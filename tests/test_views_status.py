@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpujobs.model import Device, DriverState, GpuProcess, Health, ProcessKind, Request, Snapshot
-from gpujobs.views.box import level
+from gpujobs.model import Device, GpuProcess, Request, Slice, Snapshot, replace
+from gpujobs.states import DriverState, Health, ProcessKind
 from gpujobs.views.claims import wants
+from gpujobs.views.readings import level
+from gpujobs.views.selection import parse, resolved
 from gpujobs.views.status import Status, Style, render
 from gpujobs.views.table import GREEN, RED, RESET, YELLOW, clean, cut, to_ascii, width, wrap
-from statuses import BUSY, GIB, IDLE, MIB, NOW, device, lease, process, statuses, waiting
+from statuses import BROKEN, BUSY, GIB, IDLE, MIB, MIG, NOW, ODD, device, lab, lease, process, statuses, waiting
 
 REGENERATE = "GPUJOBS_REGENERATE" in os.environ  # read before the tests have their own environment
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,6 +35,21 @@ LONG_PIDS = replace(
         devices=(device(0, memory_used=GIB, processes=(process(987), process(4194300, user="bob", elapsed=59.0))),),
     ),
 )
+
+
+STALE = replace(
+    IDLE,
+    snapshot=replace(IDLE.snapshot, driver=DriverState.SILENT, driver_message="did not answer within 10 s"),
+    now=NOW + 12,
+    stale=True,
+)
+
+
+def check_golden(name, text):
+    path = GOLDEN / name
+    if REGENERATE:
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
 
 
 def with_device(status, changed):
@@ -53,13 +69,44 @@ def with_device(status, changed):
         ("no_driver", NO_DRIVER, Style()),
         ("no_driver_claims", replace(NO_DRIVER, leases=BUSY.leases, waiting=BUSY.waiting), Style()),
         ("no_devices", Status(Snapshot(NOW), NOW), Style()),
+        ("one", lab(1), Style()),
+        ("eight", lab(8), Style()),
+        ("sixteen_200", lab(16), Style(width=200)),
+        ("busy_60", BUSY, Style(width=60, uid=1001)),
+        ("busy_70_color", BUSY, Style(width=70, uid=1001, color=True)),
+        ("busy_200", BUSY, Style(width=200, uid=1001)),
+        ("mig", MIG, Style(uid=1001)),
+        ("mig_60", MIG, Style(width=60)),
+        ("mig_120_color", MIG, Style(width=120, color=True, uid=1001)),
+        ("broken", BROKEN, Style()),
+        ("broken_60", BROKEN, Style(width=60)),
+        ("broken_120_color", BROKEN, Style(width=120, color=True)),
+        ("odd", ODD, Style()),
+        ("odd_60", ODD, Style(width=60)),
+        ("odd_120", ODD, Style(width=120)),
+        ("odd_200_ascii", ODD, Style(width=200, ascii=True)),
+        ("odd_command_40", ODD, Style(command=40)),
+        ("stale_80", STALE, Style(width=80)),
     ],
 )
 def test_golden(name, status, style):
-    path, text = GOLDEN / f"status_{name}.txt", render(status, style)
-    if REGENERATE:
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    check_golden(f"status_{name}.txt", render(status, style))
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words", "style"),
+    [
+        ("chosen_user", BUSY, {"users": ["alice"]}, Style()),
+        ("chosen_nothing", BUSY, {"users": ["nobody"], "gpus": ["0,1"]}, Style(width=80)),
+        ("chosen_top", lab(16), {"top": 3, "gpus": ["0,2,4,6,8,15"]}, Style(width=100)),
+        ("chosen_sorted", ODD, {"sort": ["-idle,user"]}, Style(width=120)),
+        ("chosen_slice", MIG, {"gpus": ["0:2"]}, Style()),
+        ("chosen_slice_60", MIG, {"gpus": ["0:2"]}, Style(width=60)),
+    ],
+)
+def test_golden_choices(name, status, words, style):
+    text = render(status, style, resolved(parse(**words), status.snapshot))
+    check_golden(f"status_{name}.txt", text)
 
 
 # ---- the process table, as nvidia-htop has it -----------------------------------------------------------------------
@@ -117,6 +164,25 @@ def test_a_terminal_is_never_overrun_by_a_long_pid():
 def test_cells_of_a_process(of_host, cell):
     [row] = process_lines(with_device(IDLE, device(0, processes=(process(51234, **of_host),))))[2:-1]
     assert cell in row
+
+
+@pytest.mark.parametrize(
+    ("activity", "cells"),
+    [
+        ({"utilisation": 40}, " 40%   busy "),
+        ({"utilisation": 40, "idle_since": NOW}, " 40%   busy "),
+        ({"utilisation": 0, "idle_since": NOW - 12}, "  0%    12s "),
+        ({"utilisation": 0, "idle_since": NOW + 5}, "  0%   0.0s "),
+        ({"utilisation": 0}, "  0%  "),
+        ({"idle_since": NOW - 90061}, "  1d 1h "),
+    ],
+)
+def test_what_a_process_does_is_shown_where_there_is_room(activity, cells):
+    working = replace(process(51234), **activity)
+    status = with_device(IDLE, device(0, processes=(working,)))
+    [row] = process_lines(status, Style(width=120))[2:-1]
+    assert cells in row
+    assert cells not in process_lines(status, Style(width=80))[2]
 
 
 def test_a_process_that_cannot_be_seen_is_listed_without_inventing_anything():
@@ -246,17 +312,54 @@ def test_a_clock_that_was_set_back_gives_no_negative_time():
 # ---- anything at all ------------------------------------------------------------------------------------------------
 
 
-@given(statuses(), st.builds(Style, st.none() | st.integers(1, 250), st.just(False), st.booleans(), st.integers(0, 3)))
+looks = st.builds(
+    Style,
+    width=st.none() | st.integers(1, 250),
+    color=st.just(False),
+    ascii=st.booleans(),
+    uid=st.integers(0, 3),
+    command=st.none() | st.integers(1, 120),
+)
+
+
+@given(statuses(), looks)
 @settings(max_examples=150)
 def test_any_status_names_every_slot_and_keeps_its_columns(status, style):
     text = render(status, style)
     lines = text.split("\n")
-    box = lines[: lines.index("")]
     for slot in status.snapshot.devices:
-        assert sum(line.startswith(f"| {slot.index:>3}  ") for line in box) == 1
+        start = rf"\| {slot.index:>3}  " if slot.slice is None else rf"\|[ *] +{slot.label} "
+        assert any(re.match(start, line) for line in lines)
     assert len({width(line) for line in lines if line.startswith(("|", "+"))}) <= 1
     assert clean(text.replace("\n", "")) == text.replace("\n", "")
     text.encode("ascii" if style.ascii else "utf-8")
+
+
+@given(statuses(), st.integers(60, 200), st.none() | st.integers(1, 120))
+@settings(max_examples=150)
+def test_no_line_of_any_status_is_longer_than_the_terminal(status, columns, command):
+    lines = render(status, Style(width=columns, command=command)).splitlines()
+    assert max(map(width, lines), default=0) <= columns
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_table_that_cannot_be_made_narrow_is_cut(columns):
+    """One lease on the seven slices of each of three cards."""
+    parts = [device(card, uuid=f"MIG-{card}-{number}", slice=Slice(number)) for card in range(3) for number in range(7)]
+    held = lease(devices=())._replace(devices=tuple(part.uuid for part in parts))
+    status = Status(Snapshot(NOW, tuple(parts)), NOW, leases=(held,))
+    assert {width(line) for line in render(status, Style(width=columns)).splitlines()} == {0, columns}
+    assert "0:0,0:1,0:2,0:3,0:4,0:5,0:6,1:0," in render(status, Style(width=columns))
+
+
+@pytest.mark.parametrize("columns", [60, 79, 200])
+@pytest.mark.parametrize("slot", [{}, {"slice": Slice(7)}])
+def test_what_is_unknown_is_shown_as_no_number(columns, slot):
+    shown = render(Status(Snapshot(NOW, (Device(5, **slot),)), NOW), Style(width=columns))
+    assert set(re.findall(r"\d+", shown)) == ({"5"} if not slot else {"5", "7"})
+    unknown = GpuProcess(5, frozenset())
+    shown = render(Status(Snapshot(NOW, (Device(5, processes=(unknown,), **slot),)), NOW), Style(width=columns))
+    assert set(re.findall(r"\d+", shown)) == ({"5"} if not slot else {"5", "7"})
 
 
 @given(st.text(), st.integers(0, 30))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from gpujobs.cli.main import say
+from gpujobs.cli.door import say
 from gpujobs.cli.options import JSON
 
 

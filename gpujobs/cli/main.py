@@ -1,24 +1,18 @@
 """The command line: names of commands, exit codes, and what happens to errors.
 
-A command's module is imported when that command runs. Data goes to stdout, talk to stderr.
+A command's module is imported when that command runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import importlib
-import os
-import sys
-import time
-import traceback
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from gpujobs import __version__
-from gpujobs.errors import EXIT_BUG, EXIT_INTERRUPTED, GpujobsError
+from gpujobs.cli import door
+from gpujobs.errors import EXIT_INTERRUPTED
 
 # name -> module:attribute, in the order of --help
 _COMMANDS = {
@@ -28,6 +22,7 @@ _COMMANDS = {
     "history": "gpujobs.cli.records:history",
     "show": "gpujobs.cli.records:show",
     "logs": "gpujobs.cli.records:logs",
+    "doctor": "gpujobs.cli.doctor:doctor",
     "completion": "gpujobs.cli.completion:completion",
 }
 
@@ -77,49 +72,18 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    _open_streams()
+    door.run(_command_line)
+
+
+def _command_line() -> int | None:
     try:
-        code = cli.main(prog_name="gpujobs", standalone_mode=False)
-        sys.stdout.flush()
+        code: int | None = cli.main(prog_name="gpujobs", standalone_mode=False)
+    except click.Abort:
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
-        say(_sentence(error))
-        code = error.exit_code
-    except GpujobsError as error:
-        say(str(error))
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has seen enough.
-        _drop_output()
-        code = 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            code = _report_bug(error)
-        else:
-            _drop_output()
-            say(f"the output could not be written: {error.strerror}")
-            code = 1
-    except Exception as error:  # noqa: BLE001  # whatever is left is a bug of ours, and reported as one
-        code = _report_bug(error)
-    sys.exit(code)
-
-
-def _open_streams() -> None:
-    """A descriptor that was closed by whoever started us must not become some file that we open later."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
-
-
-def _drop_output() -> None:
-    """Python would complain once more when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        door.say(_sentence(error))
+        return error.exit_code
+    return code
 
 
 def _sentence(error: click.ClickException) -> str:
@@ -127,35 +91,3 @@ def _sentence(error: click.ClickException) -> str:
     message = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} (see {context.command_path} --help)" if context else message
-
-
-def say(line: str) -> None:
-    """A line for people, on stderr. A closed or full stderr is no reason to fail."""
-    with contextlib.suppress(OSError):
-        click.echo(f"gpujobs: {line}", err=True)
-
-
-def _report_bug(error: Exception) -> int:
-    """One line on the screen, and everything a report needs in a file."""
-    import platform
-    import tempfile
-
-    text = "".join(
-        [
-            f"gpujobs {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
-            f"arguments: {sys.argv[1:]!r}\n",
-            f"time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n\n",
-            *traceback.format_exception(error),
-        ]
-    )
-    try:
-        descriptor, name = tempfile.mkstemp(prefix="gpujobs-bug-", suffix=".log")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        where: Any = Path(name)
-    except OSError:
-        where = None
-        click.echo(text, err=True)
-    details = f"; please report it with {where}" if where else ""
-    say(f"this is a bug in gpujobs ({type(error).__name__}: {str(error)[:200]}){details}")
-    return EXIT_BUG

@@ -28,7 +28,18 @@ class _Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+def _interval(text: str) -> float:
+    """A duration of at least a tenth of a second: oftener, the driver would be busy with nothing but us."""
+    seconds = parse_duration(text)
+    if seconds < _SHORTEST:
+        raise UsageError(f"an interval is at least {_SHORTEST:g} seconds, not {text!r}")
+    return seconds
+
+
+_SHORTEST = 0.1
 SIZE = _Parsed("size", parse_size)
 DURATION = _Parsed("duration", parse_duration)
+INTERVAL = _Parsed("interval", _interval)
+SHAPE = click.Choice(["gpujobs", "gpustat"])  # of the JSON of a status
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON: base units, null for unknown.")

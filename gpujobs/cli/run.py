@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from gpujobs.cli.main import say
+from gpujobs.cli.door import say
 from gpujobs.cli.options import DURATION, SIZE
 
 _REST = "gpujobs.rest"

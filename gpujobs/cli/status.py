@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
+from typing import Any
 
 import click
 
-from gpujobs.cli.main import say
-from gpujobs.cli.options import JSON
-from gpujobs.errors import EXIT_DEGRADED, EXIT_NO_DRIVER, EXIT_NO_LIBRARY
-from gpujobs.model import DriverState
-from gpujobs.views.status import Style
+from gpujobs.cli.options import INTERVAL, SHAPE
+
+_LIST: dict[str, Any] = {"multiple": True}
 
 
 @click.command()
-@JSON
+@click.option("--user", "users", metavar="NAME,…", help="Processes of these users; a uid or me will do.", **_LIST)
+@click.option("--gpu", "gpus", metavar="INDEX,…|UUID,…", help="These GPUs and MIG slices (0:2) only.", **_LIST)
+@click.option("--pid", "pids", metavar="PID,…", help="These processes only.", **_LIST)
+@click.option("--sort", metavar="KEY,…", help="Sort by keys; -KEY reverses one.", **_LIST)
+@click.option("--top", type=int, metavar="N", help="The first N processes: by memory, or as --sort says.")
+@click.option(
+    "--command-length",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=100,
+    metavar="[N]",
+    help="Columns for the command.  [default: 20, or what the terminal has; without N: 100]",
+)
+@click.option("--watch", "every", type=INTERVAL, is_flag=False, flag_value="2", metavar="[SECONDS]",
+              help="Look again and again, until Ctrl-C.  [without SECONDS: 2]")  # fmt: skip
+@click.option("--json", "shape", type=SHAPE, is_flag=False, flag_value="gpujobs", metavar="[gpustat]",
+              help="Print JSON: base units, null for unknown; or the JSON of gpustat.")  # fmt: skip
 @click.pass_context
-def status(ctx: click.Context, as_json: bool = False) -> None:
+def status(
+    ctx: click.Context,
+    /,
+    shape: str | None = None,
+    every: float | None = None,
+    command_length: int | None = None,
+    **words: Any,
+) -> None:
     """Show the GPUs, who uses them, what is held, and who waits for what.
 
-    Exits with 0 when everything was readable, 3 when something was not, 9 when the driver is not loaded, 12 when its
-    library is missing.
+    Filters choose processes (and --gpu GPUs); what they leave out is counted. Keys to sort by: gpu, pid, user and
+    command, from the first; memory, cpu, host-memory, time, utilisation and idle, from the largest.
+
+    Exits with 0 when everything was readable and is well, 3 when something was not, 9 when the driver is not loaded,
+    12 when its library is missing; whatever the filters leave out. A watch ends with 0.
     """
-    from gpujobs import seeing
-    from gpujobs.host import Host
-    from gpujobs.views import status as view
-    from gpujobs.views import status_json
+    from gpujobs.cli.showing import show
 
-    host = Host.here()
-    try:
-        found = seeing.status(host)
-    finally:
-        host.close()
-    click.echo(json.dumps(status_json.to_dict(found)) if as_json else view.render(found, _style()), nl=as_json)
-    for problem in found.problems:
-        say(problem)
-    codes = {DriverState.NOT_LOADED: EXIT_NO_DRIVER, DriverState.NO_LIBRARY: EXIT_NO_LIBRARY}
-    good = 0 if seeing.healthy(found.snapshot) and not found.problems else EXIT_DEGRADED
-    ctx.exit(codes.get(found.snapshot.driver, good))
-
-
-def _style() -> Style:
-    terminal = sys.stdout.isatty()
-    return Style(
-        width=shutil.get_terminal_size().columns if terminal else None,
-        color=terminal and not os.environ.get("NO_COLOR"),
-        ascii="utf" not in (sys.stdout.encoding or "").lower(),
-        uid=os.getuid(),
-    )
+    ctx.exit(show(shape, every, command_length, words))

@@ -30,7 +30,6 @@ as dead. There are two kinds: a *ticket* (somebody waits) and a *lease* (somebod
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
@@ -38,15 +37,14 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from gpujobs.errors import BoardError
 from gpujobs.machine import boardfolder, claimfile, claimtext, locks, procs
 from gpujobs.machine.boardfolder import ADVICE
 from gpujobs.machine.claimfile import Trouble, new_id
-from gpujobs.model import Lease, Ticket
+from gpujobs.model import Lease, Ticket, replace
 
 _SUSPENDED = "Tt"  # /proc's letters for stopped and traced
 _LOOKED_AT = 64  # that many tickets from the front are asked whether their waiter is suspended
@@ -56,8 +54,7 @@ AnyClaim = TypeVar("AnyClaim", Ticket, Lease)
 __all__ = ["Board", "Claims", "HeldClaim", "Trouble", "new_id", "next_number"]
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """Everything alive on the board."""
 
     tickets: tuple[Ticket, ...] = ()
@@ -287,4 +284,4 @@ def next_number(claims: Claims) -> int:
 
 def _with_state(ticket: Ticket) -> Ticket:
     suspended = procs.state(ticket.holder) in tuple(_SUSPENDED)
-    return dataclasses.replace(ticket, stopped=True) if suspended else ticket
+    return replace(ticket, stopped=True) if suspended else ticket

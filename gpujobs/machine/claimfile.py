@@ -7,9 +7,8 @@ import os
 import re
 import stat
 import time
-import uuid
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gpujobs.errors import BoardError
 from gpujobs.machine import claimtext, locks, procs
@@ -21,8 +20,7 @@ HIDDEN = re.compile(r"\.(ticket|lease)-([0-9a-f]{32})\.tmp")
 _LARGEST = 65536  # no claim of ours is larger; a larger file is not read
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """A claim on the board that could not be taken at its word."""
 
     path: Path
@@ -33,6 +31,8 @@ class Trouble:
 
 def new_id() -> str:
     """A name for a claim that nobody else will choose."""
+    import uuid  # brings half of what there is on platforms, and looking needs no new id
+
     return uuid.uuid4().hex
 
 

@@ -6,8 +6,6 @@ lock it already has. A reader that meets the two halves of a change finds the ch
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +23,8 @@ class BadClaim(ValueError):
 
 def encode(claim: Ticket | Lease) -> bytes:
     """The text of a claim. Who owns it is not in it: that is the owner of the file."""
+    import json  # an empty board is read without it
+
     body = _ticket_body(claim) if isinstance(claim, Ticket) else _lease_body(claim)
     body["check"] = check(body)
     text = json.dumps(body, separators=(",", ":")).encode()
@@ -49,6 +49,8 @@ def decode(text: bytes, id: str, uid: int, user: str) -> Ticket | Lease:
 
 
 def _load(text: bytes) -> Any:
+    import json
+
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -57,6 +59,9 @@ def _load(text: bytes) -> Any:
 
 def check(body: Mapping[str, Any]) -> int:
     """The check sum of a claim's fields."""
+    import json
+    import zlib
+
     return zlib.crc32(json.dumps(body, sort_keys=True).encode())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gpujobs.machine import procs
+from gpujobs.machine.namespaces import impostors, own_pids
 from gpujobs.model import CpuTopology, HostProcess
 from gpujobs.units import parse_cpu_list
 
@@ -21,8 +22,12 @@ class LinuxHost:
         return topology()
 
     def describe(self, pids: Iterable[int], over: float = 0.0) -> Mapping[int, HostProcess]:
-        """The visible ones among these processes; CPU load sampled ``over`` seconds, once for all, if not 0."""
-        return procs.describe(pids, over)
+        """The visible ones among these processes; CPU load sampled ``over`` seconds, once for all, if not 0.
+
+        In a container, a process that cannot be the one the driver means is not described.
+        """
+        wanted = frozenset(pids)
+        return procs.describe(wanted - impostors(wanted) if own_pids() else wanted, over)
 
 
 # ---- which ------------------------------------------------------------------------------------------------------

@@ -8,30 +8,27 @@ A driver is read in parts, so that what was read before a call got stuck is not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gpujobs.model import CpuTopology, Device, DriverState, HostProcess, Link
+from gpujobs.model import CpuTopology, Device, HostProcess
+from gpujobs.states import DriverState, Link
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What the driver says of itself, and how many slots it counts."""
 
-    count: int
+    slots: int
     driver_version: str | None = None
     cuda_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
+class Links(NamedTuple):
     """How close each pair of devices is, by their UUIDs."""
 
     links: Mapping[frozenset[str], Link]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """The driver as a whole cannot be read (any further)."""
 
     state: DriverState

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import threading
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from gpujobs.machine import pci
 from gpujobs.machine.driver import Header, Links, Part, Problem
-from gpujobs.machine.nvml_faults import Fault, attempt, call
-from gpujobs.machine.nvml_fields import ESSENTIAL, READING_OF, READINGS, Access, Reading, text
+from gpujobs.machine.nvml_activity import Activity
+from gpujobs.machine.nvml_faults import Absent, Fault, attempt, call
+from gpujobs.machine.nvml_fields import READINGS, Access, text
 from gpujobs.machine.nvml_links import Neighbours
-from gpujobs.machine.nvml_processes import plausible
-from gpujobs.model import Device, DriverState, Health
+from gpujobs.machine.nvml_readings import Known, made, remember, settled
+from gpujobs.machine.nvml_slices import of_nobody, slices
+from gpujobs.model import Device, replace
+from gpujobs.states import DriverState, Health
 
 _STATES = {
     9: (DriverState.NOT_LOADED, "no NVIDIA kernel module is loaded"),
@@ -25,52 +30,49 @@ _NEEDED = (
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetMemoryInfo",
 )
-
-_Known = dict[Reading, Mapping[str, object]]
+_PATIENCE = 1.0  # seconds; the links of the cards that were quicker are told before the others are waited for
 
 
 class NvmlDriver:
-    """Shows the GPUs of this machine. NVML is opened once, and again only if that has failed."""
+    """Shows the GPUs of this machine. NVML is opened once, and again only if that has failed.
 
-    def __init__(self, sysfs: str = "/sys") -> None:
-        self._sysfs = Path(sysfs)
+    Every card is read in a thread of its own, so that one that never answers costs no other.
+    """
+
+    def __init__(
+        self, sysfs: str = "/sys", nvml: Any = None, node_of: Callable[[str], int | None] | None = None
+    ) -> None:
+        """``nvml`` and ``node_of`` stand in for nvidia-ml-py and for what the kernel says of NUMA nodes."""
+        self._sysfs = sysfs
+        self._binding: Any = nvml
         self._nvml: Any = None
-        self._known: dict[str, _Known] = {}  # UUID -> readings that last
+        self._node_of = node_of or self._kernel_node
+        self._known: dict[str, Known] = {}  # UUID -> readings that last
+        self._activity: dict[str, Activity] = {}  # by UUID
         self._neighbours = Neighbours()
 
     def read(self, emit: Callable[[Part], None]) -> None:
         """Hand over every part, each as soon as it is known."""
-        for part in self._parts():
-            emit(part)
-
-    def _parts(self) -> Iterator[Part]:
         if problem := self._open():
-            yield problem
+            emit(problem)
             return
         count = attempt(call, self._nvml, "nvmlDeviceGetCount")
         if isinstance(count, Fault):
-            yield _problem(count)
+            emit(self._problem(count))
             return
-        yield self._header(int(count))
-        handles: dict[str, Any] = {}
-        for index in range(int(count)):
-            yield self._device(index, handles)
-        yield Links(self._neighbours.links(self._nvml, handles))
+        emit(self._header(int(count)))
+        _Reading(self._card, emit).of_all(int(count), self._links)
 
     def _open(self) -> Problem | None:
         if self._nvml is not None:
             return None
-        try:
-            import pynvml  # takes 50 ms, and nobody but the reader process needs it
-        except Exception as error:  # noqa: BLE001  # whatever it is that has this name here
-            return Problem(DriverState.FAILED, f"pynvml cannot be imported ({error}): install nvidia-ml-py")
-        if missing := [name for name in _NEEDED if not hasattr(pynvml, name)]:
-            place = getattr(pynvml, "__file__", "pynvml")
-            return Problem(DriverState.FAILED, f"{place} is not NVIDIA's, it has no {missing[0]}: install nvidia-ml-py")
-        fault = attempt(call, pynvml, "nvmlInit")
+        binding = self._binding or _import()
+        if isinstance(binding, Problem):
+            return binding
+        fault = attempt(call, binding, "nvmlInit")
         if isinstance(fault, Fault):
-            return _problem(fault)
-        self._nvml = pynvml
+            return self._problem(fault)
+        self._nvml = binding
         return None
 
     def _header(self, count: int) -> Header:
@@ -82,59 +84,125 @@ class NvmlDriver:
             None if isinstance(cuda, Fault) else f"{cuda // 1000}.{cuda % 1000 // 10}",
         )
 
-    def _device(self, index: int, handles: dict[str, Any]) -> Device:
-        """One slot; its handle is noted if it has one. A slot that cannot be opened is still a slot."""
+    def _problem(self, fault: Fault) -> Problem:
+        state, message = _STATES.get(fault.code or 0, (DriverState.FAILED, f"NVML: {fault.text}"))
+        version = pci.module_version(self._sysfs) if state is DriverState.MISMATCH else None
+        return Problem(state, f"{message}, {version}" if version else message)
+
+    # ---- one card ---------------------------------------------------------------------------------------------
+
+    def _card(self, index: int, handles: dict[str, Any]) -> Sequence[Device | Problem]:
+        """A card and its slices; its handle is noted if it has one. A slot that cannot be opened is still a slot."""
         handle = attempt(call, self._nvml, "nvmlDeviceGetHandleByIndex", index)
         if isinstance(handle, Fault):
-            return Device(index, health=Health.UNUSABLE, reason=f"cannot be opened: {handle.text}")
+            return self._closed(index, handle, f"cannot be opened: {handle.text}")
         uuid = attempt(lambda: text(call(self._nvml, "nvmlDeviceGetUUID", handle)))
         if isinstance(uuid, Fault):
-            reason = f"its UUID cannot be read: {uuid.text}"
-            return Device(index, health=Health.UNUSABLE, reason=reason, errors={"uuid": uuid.text})
+            return self._closed(index, uuid, f"its UUID cannot be read: {uuid.text}", {"uuid": uuid.text})
+        found: dict[str, Any] = {}
+        access, known = Access(self._nvml, handle, self._node_of), self._known.setdefault(uuid, {})
+        for reading in READINGS:
+            values = made(reading, access, known)
+            remember(reading, values, known)
+            found |= values
+            fatal = next((one for one in values.values() if isinstance(one, Fault) and (one.lost or one.library)), None)
+            if fatal and fatal.library and (problem := self._gone()):
+                return [problem]
+            if fatal:
+                break
         handles[uuid] = handle
-        return _read(index, uuid, Access(self._nvml, handle, self._sysfs), self._known.setdefault(uuid, {}))
+        return self._with_slices(self._with_activity(settled(Device(index, uuid), found), handle), access)
+
+    def _closed(
+        self, index: int, fault: Fault, reason: str, errors: dict[str, str] | None = None
+    ) -> Sequence[Device | Problem]:
+        if fault.library and (problem := self._gone()):
+            return [problem]
+        return [Device(index, health=Health.UNUSABLE, reason=reason, errors=errors or {})]
+
+    def _gone(self) -> Problem | None:
+        """The library as a whole, if one device's word that it is gone is true."""
+        fault = attempt(call, self._nvml, "nvmlDeviceGetCount")
+        return self._problem(fault) if isinstance(fault, Fault) else None
+
+    def _with_activity(self, device: Device, handle: Any) -> Device:
+        if device.uuid is None or not device.processes or device.health is Health.UNUSABLE:
+            return device
+        activity = self._activity.setdefault(device.uuid, Activity())
+        return replace(device, processes=activity.of(self._nvml, handle, device.processes))
+
+    def _with_slices(self, card: Device, access: Access) -> Sequence[Device]:
+        if not card.mig or card.health is Health.UNUSABLE:
+            return [card]
+        found = slices(card, access)
+        return [of_nobody(card, found), *found]
+
+    # ---- between cards ----------------------------------------------------------------------------------------
+
+    def _links(self, handles: dict[str, Any]) -> Links:
+        return Links(self._neighbours.links(self._nvml, handles))
+
+    def _kernel_node(self, bus_id: str) -> int | None:
+        try:
+            node = pci.numa_node(self._sysfs, bus_id)
+        except OSError as error:
+            raise Absent(f"{error.filename}: {error.strerror}") from None
+        if node is None:
+            raise Absent("the kernel names none")
+        return node
 
 
-def _problem(fault: Fault) -> Problem:
-    state, message = _STATES.get(fault.code or 0, (DriverState.FAILED, f"NVML: {fault.text}"))
-    return Problem(state, message)
+class _Reading:
+    """One look at all cards at once."""
+
+    def __init__(
+        self, card: Callable[[int, dict[str, Any]], Sequence[Device | Problem]], emit: Callable[[Part], None]
+    ) -> None:
+        self._card, self._emit = card, emit
+        self._lock = threading.Lock()
+        self._handles: dict[str, Any] = {}
+        self._failed: Problem | None = None
+
+    def of_all(self, count: int, links: Callable[[dict[str, Any]], Links]) -> None:
+        """Hand over every card when it is read, and then the links; a problem of the whole driver ends it."""
+        threads = [threading.Thread(target=self._one, args=(index,), daemon=True) for index in range(count)]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + _PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        late = any(thread.is_alive() for thread in threads)
+        self._hand_over(links(dict(sorted(self._handles.items()))))
+        if late:
+            for thread in threads:
+                thread.join()
+            self._hand_over(links(dict(self._handles)))
+
+    def _one(self, index: int) -> None:
+        handles: dict[str, Any] = {}
+        try:
+            parts: Sequence[Device | Problem] = self._card(index, handles)
+        except Exception as error:  # noqa: BLE001  # a card whose reading has a bug must not cost the others
+            parts = [Device(index, health=Health.UNUSABLE, reason=f"{type(error).__name__}: {error}")]
+        with self._lock:
+            self._handles |= handles
+        for part in parts:
+            self._hand_over(part)
+
+    def _hand_over(self, part: Part) -> None:
+        with self._lock:
+            if self._failed is None:
+                self._failed = part if isinstance(part, Problem) else None
+                self._emit(part)
 
 
-def _read(index: int, uuid: str, access: Access, known: _Known) -> Device:
-    """All readings of a device that could be opened, until one says that it is lost."""
-    found: dict[str, Any] = {}
-    for reading in READINGS:
-        made = _made(reading, access, known)
-        found |= made
-        if any(isinstance(value, Fault) and value.lost for value in made.values()):
-            break
-    faults = {field: value for field, value in found.items() if isinstance(value, Fault)}
-    values = {field: value for field, value in found.items() if field not in faults}
-    if (total := values.get("memory_total")) is not None and "processes" in values:
-        values["processes"] = plausible(values["processes"], total)
-    health, reason = _health(faults)
-    errors = {field: fault.text for field, fault in faults.items()}
-    return Device(index, uuid, health=health, reason=reason, errors=errors, **values)
-
-
-def _made(reading: Reading, access: Access, known: _Known) -> Mapping[str, object]:
-    """A reading, or what is remembered of it."""
-    if reading in known:
-        return known[reading]
-    result = attempt(reading.read, access)
-    made = dict.fromkeys(reading.fields, result) if isinstance(result, Fault) else result
-    if reading.lasting and (not isinstance(result, Fault) or result.absent):
-        known[reading] = made
-    return made
-
-
-def _health(faults: Mapping[str, Fault]) -> tuple[Health, str | None]:
-    """What is missing by nature is missed by nobody, unless nothing can be decided without it."""
-    if lost := next((fault for fault in faults.values() if fault.lost), None):
-        return Health.UNUSABLE, lost.text
-    troubles = dict.fromkeys(
-        f"{READING_OF.get(field, field)}: {fault.text}"
-        for field, fault in faults.items()
-        if field in ESSENTIAL or not fault.absent
-    )
-    return (Health.DEGRADED, "; ".join(troubles)) if troubles else (Health.OK, None)
+def _import() -> Any:
+    """The binding, or what is wrong with whatever has its name."""
+    try:
+        import pynvml  # takes 50 ms, and nobody but the reader process needs it
+    except Exception as error:  # noqa: BLE001  # whatever it is that has this name here
+        return Problem(DriverState.FAILED, f"pynvml cannot be imported ({error}): install nvidia-ml-py")
+    if missing := [name for name in _NEEDED if not hasattr(pynvml, name)]:
+        place = getattr(pynvml, "__file__", "pynvml")
+        return Problem(DriverState.FAILED, f"{place} is not NVIDIA's, it has no {missing[0]}: install nvidia-ml-py")
+    return pynvml

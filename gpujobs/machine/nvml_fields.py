@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpujobs.machine.nvml_faults import FUNCTION_NOT_FOUND, VERSION_MISMATCH, Absent, Fault, attempt, call
-from gpujobs.machine.nvml_processes import processes
-from gpujobs.model import ComputeMode
+from gpujobs.machine.nvml_faults import FUNCTION_NOT_FOUND, TOO_OLD, Absent, Fault, attempt, call
+from gpujobs.machine.nvml_processes import Lists, merged
+from gpujobs.states import ComputeMode, RecoveryAction, Throttle
 
 _COMPUTE_MODES = {0: ComputeMode.DEFAULT, 1: ComputeMode.EXCLUSIVE, 2: ComputeMode.PROHIBITED, 3: ComputeMode.EXCLUSIVE}
 _PERFORMANCE_STATES = range(16)  # 32 is "unknown"
+_RECOVERY_FIELD = 230
+_RECOVERY_ACTIONS = dict(enumerate(RecoveryAction))
+_THROTTLES = {
+    0x2: Throttle.APPLICATION_CLOCKS,
+    0x4: Throttle.POWER_CAP,
+    0x8: Throttle.HARDWARE,
+    0x10: Throttle.SYNC_BOOST,
+    0x20: Throttle.SOFTWARE_THERMAL,
+    0x40: Throttle.HARDWARE_THERMAL,
+    0x80: Throttle.POWER_BRAKE,
+    0x100: Throttle.DISPLAY_CLOCKS,
+}  # 1 is idle, which is no reason to complain, and unknown bits are left alone
 _GPU_SENSOR = 0
+_SM_CLOCK, _MEMORY_CLOCK = 1, 2
 _UNCORRECTED, _VOLATILE = 1, 0
 _WORD = 64
 
@@ -23,7 +35,7 @@ class Access(NamedTuple):
 
     nvml: Any
     handle: Any
-    sysfs: Path
+    node_of: Callable[[str], int | None]  # the NUMA node of a PCI address; Absent says why it is not known
 
     def get(self, function: str, *arguments: Any) -> Any:
         """What ``nvmlDeviceGet…`` says of the device."""
@@ -66,7 +78,7 @@ def _memory(access: Access) -> dict[str, object]:
     reserved: object = Fault(FUNCTION_NOT_FOUND, "this driver counts it as used")
     if not isinstance(found, Fault):
         reserved = int(found.reserved)
-    elif found.code in (FUNCTION_NOT_FOUND, VERSION_MISMATCH):
+    elif found.code in TOO_OLD:
         found = access.get("MemoryInfo")
     else:
         return dict.fromkeys(_MEMORY, found)
@@ -101,20 +113,45 @@ def _cpus(access: Access) -> dict[str, object]:
 
 def _numa_node(access: Access) -> dict[str, object]:
     """The kernel's answer: NVML's own is about cards that are a node themselves."""
-    path = access.sysfs / "bus/pci/devices" / sysfs_name(text(access.get("PciInfo").busId)) / "numa_node"
-    try:
-        node = int(path.read_text())
-    except OSError as error:
-        raise Absent(f"{path}: {error.strerror}") from None
-    if node < 0:
-        raise Absent("the kernel names none")
-    return {"numa_node": node}
+    return {"numa_node": access.node_of(text(access.get("PciInfo").busId))}
 
 
-def sysfs_name(bus_id: str) -> str:
-    """``0000:3b:00.0`` for NVML's ``00000000:3B:00.0``."""
-    domain, rest = bus_id.lower().split(":", 1)
-    return f"{int(domain, 16):04x}:{rest}"
+def _processes(access: Access) -> dict[str, object]:
+    return merged(Lists.of(access.nvml, access.handle))
+
+
+def _temperature(access: Access) -> dict[str, object]:
+    """By the old function, or by the new one on drivers that have dropped the old."""
+    found = attempt(access.get, "Temperature", _GPU_SENSOR)
+    if isinstance(found, Fault) and found.code in TOO_OLD:
+        found = access.get("TemperatureV", _GPU_SENSOR)
+    return {"temperature": found if isinstance(found, Fault) else int(found)}
+
+
+def _throttle(access: Access) -> dict[str, object]:
+    """Under the new name, or under the old one on drivers that know no other."""
+    found = attempt(access.get, "CurrentClocksEventReasons")
+    if isinstance(found, Fault) and found.code in TOO_OLD:
+        found = access.get("CurrentClocksThrottleReasons")
+    if isinstance(found, Fault):
+        return {"throttle": found}
+    return {"throttle": frozenset(reason for bit, reason in _THROTTLES.items() if int(found) & bit)}
+
+
+def _recovery(access: Access) -> dict[str, object]:
+    """One of many fields that are read by number, each with a return code of its own."""
+    (found,) = access.get("FieldValues", [_RECOVERY_FIELD])
+    if found.nvmlReturn:
+        raise Absent(f"this driver does not tell it (NVML error {found.nvmlReturn})")
+    action = int(found.value.uiVal)
+    if action not in _RECOVERY_ACTIONS:
+        raise ValueError(f"the driver asks for action {action}, which is not known here")
+    return {"recovery": _RECOVERY_ACTIONS[action]}
+
+
+def _remapped(access: Access) -> dict[str, object]:
+    _, _, pending, failed = access.get("RemappedRows")
+    return {"remap_failed": bool(failed), "remap_pending": bool(pending)}
 
 
 # ---- the table --------------------------------------------------------------------------------------------------
@@ -126,9 +163,11 @@ READINGS = (
     Reading("cpus", ("cpus",), _cpus, lasting=True),
     Reading("numa_node", ("numa_node",), _numa_node, lasting=True),
     Reading("memory", _MEMORY, _memory),
-    Reading("processes", ("processes",), lambda access: processes(access.nvml, access.handle)),
+    Reading("processes", ("processes",), _processes),
     Reading("utilisation", ("utilisation", "memory_utilisation"), _utilisation),
-    _one("temperature", "Temperature", _GPU_SENSOR),
+    _one("sm_clock", "ClockInfo", _SM_CLOCK),
+    _one("memory_clock", "ClockInfo", _MEMORY_CLOCK),
+    Reading("temperature", ("temperature",), _temperature),
     _one("fan", "FanSpeed"),
     _one("power", "PowerUsage", to=_thousandth),
     _one("power_limit", "EnforcedPowerLimit", to=_thousandth),
@@ -137,8 +176,17 @@ READINGS = (
     _one("persistence", "PersistenceMode", to=bool),
     _one("display", "DisplayActive", to=bool),
     _one("ecc_errors", "TotalEccErrors", _UNCORRECTED, _VOLATILE),
+    Reading("recovery", ("recovery",), _recovery),
+    Reading("remapped rows", ("remap_failed", "remap_pending"), _remapped),
+    _one("retirement_pending", "RetiredPagesPendingStatus", to=bool),
+    Reading("throttle", ("throttle",), _throttle),
     _one("compute_mode", "ComputeMode", to=_compute_mode),
     _one("mig", "MigMode", to=lambda modes: bool(modes[0])),  # now, and after the next reset
+)
+
+# What a slice tells of itself; all else is told of the whole card only.
+SLICE_READINGS = tuple(
+    reading for reading in READINGS if reading.name in ("name", "memory", "processes", "compute_mode")
 )
 
 READING_OF = {field: reading.name for reading in READINGS for field in reading.fields}

@@ -7,8 +7,9 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from gpujobs.machine.nvml_faults import NOT_SUPPORTED, Fault, attempt, call
-from gpujobs.machine.nvml_fields import sysfs_name, text
-from gpujobs.model import Link
+from gpujobs.machine.nvml_fields import text
+from gpujobs.machine.pci import sysfs_name
+from gpujobs.states import Link
 
 _SWITCH = "switch"  # in the place of a bus id: behind a switch are all who have a link to one
 _SWITCH_TYPE = 2

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import pwd
 import signal
 import time
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from gpujobs.model import HostProcess, ProcessId
+from gpujobs.machine.clocks import Clocks, cpu_time
+from gpujobs.model import HostProcess, ProcessId, replace
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -139,10 +137,33 @@ def describe(pids: Iterable[int], over: float = 0.0) -> dict[int, HostProcess]:
     found = {pid: described for pid in dict.fromkeys(pids) if (described := _describe(pid, lineages))}
     if over <= 0 or not found:
         return found
-    begin = time.monotonic()
     time.sleep(over)
-    length = time.monotonic() - begin
-    return {pid: _with_load(process, length) for pid, process in found.items()}
+    return loads(found)
+
+
+def loads(before: Mapping[int, HostProcess]) -> dict[int, HostProcess]:
+    """The same processes with their CPU loads since each of them was described."""
+    return {pid: _with_load(process) for pid, process in before.items()}
+
+
+def loads_since(begin: Clocks, processes: Mapping[int, HostProcess]) -> dict[int, HostProcess]:
+    """These processes with their CPU loads since the clocks were read; one that has begun later, since it began."""
+    now = time.monotonic()
+    return {pid: _with_load_since(begin, now, process) for pid, process in processes.items()}
+
+
+def _with_load_since(begin: Clocks, now: float, process: HostProcess) -> HostProcess:
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.id.start / _TICKS
+    # A start is known to a tick only: one that began about then may be either.
+    began_later = age < now - begin.at + 1 / _TICKS
+    before, length = (0.0, age) if began_later else (begin.seconds.get(process.id.pid), now - begin.at)
+    try:
+        used = cpu_time(process.id.pid)
+    except OSError:
+        return process
+    if before is None or length <= 0:
+        return process
+    return replace(process, cpu_percent=max(0.0, 100 * (used - before) / length))
 
 
 def _describe(pid: int, lineages: dict[int, tuple[ProcessId, ...]]) -> HostProcess | None:
@@ -156,18 +177,33 @@ def _describe(pid: int, lineages: dict[int, tuple[ProcessId, ...]]) -> HostProce
         session=found.session,
         command=_command(pid) or f"[{found.name}]",
         state=found.state,
-        elapsed=max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - found.start / _TICKS),
-        cpu_seconds=found.cpu_ticks / _TICKS,
+        elapsed=_age(found),
+        cpu_seconds=_cpu_seconds(pid, found),
         rss=found.rss,
         lineage=_lineage(found.parent, lineages),
     )
 
 
-def _with_load(before: HostProcess, length: float) -> HostProcess:
+def _with_load(before: HostProcess) -> HostProcess:
     after = _stat(before.id.pid)
-    if after is None or after.start != before.id.start or before.cpu_seconds is None:
+    if after is None or after.start != before.id.start or before.cpu_seconds is None or before.elapsed is None:
         return before
-    return replace(before, cpu_percent=max(0.0, 100 * (after.cpu_ticks / _TICKS - before.cpu_seconds) / length))
+    length = _age(after) - before.elapsed
+    used = _cpu_seconds(before.id.pid, after) - before.cpu_seconds
+    return replace(before, cpu_percent=max(0.0, 100 * used / length)) if length > 0 else before
+
+
+def _cpu_seconds(pid: int, found: _Stat) -> float:
+    """The CPU time of all its threads: by its clock to the nanosecond, else in ticks of ten milliseconds."""
+    try:
+        return cpu_time(pid)
+    except OSError:
+        return found.cpu_ticks / _TICKS
+
+
+def _age(found: _Stat) -> float:
+    """Seconds since it was started."""
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - found.start / _TICKS)
 
 
 def _uid(pid: int) -> int | None:
@@ -275,15 +311,11 @@ def children_by_parent(pid: int) -> list[int]:
 
 def boot_id() -> str | None:
     """Which start of the machine this is."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
+    found = _read("/proc/sys/kernel/random/boot_id")
+    return found.decode().strip() if found else None
 
 
 def oom_kills() -> int | None:
     """How many processes the kernel has killed for want of memory since it started."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/vmstat").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
-    return None
+    lines = (_read("/proc/vmstat") or b"").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"oom_kill ")), None)

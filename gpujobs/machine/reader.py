@@ -7,11 +7,11 @@ long as a stuck child is there, no second one is sent after it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ from typing import NamedTuple, Self
 from gpujobs.machine import procs
 from gpujobs.machine.driver import Header, Links, Part, Problem
 from gpujobs.machine.readerchild import LENGTH, REQUEST, DriverSpec, be_child
-from gpujobs.model import Device, DriverState, Health, ProcessId, Snapshot
+from gpujobs.model import Device, ProcessId, Snapshot
+from gpujobs.states import DriverState, Health
 
 __all__ = ["DriverSpec", "Reader"]
 
@@ -50,6 +51,19 @@ class Reader:
         self._owner = os.getpid()
         self._child: _Child | None = None
         self._stuck: _Stuck | None = None
+        self._asked = False
+
+    def begin(self) -> None:
+        """Have the driver read while we do something else; the next snapshot takes the answer.
+
+        What goes wrong here goes wrong there again, and is told then.
+        """
+        with self._lock, contextlib.suppress(OSError):
+            self._disown()
+            if not self._asked and not self._still_stuck():
+                self._child = self._child or _start(self._spec)
+                os.write(self._child.requests, REQUEST)
+                self._asked = True
 
     def snapshot(self, deadline: float) -> Snapshot:
         """All devices now, in ``deadline`` seconds at most. The host's side of their processes is not filled in."""
@@ -102,7 +116,9 @@ class Reader:
         except OSError as error:
             return parts, Problem(DriverState.FAILED, f"no process could be started to read it: {error.strerror}")
         try:
-            os.write(child.requests, REQUEST)
+            if not self._asked:
+                os.write(child.requests, REQUEST)
+            self._asked = False
             _receive(child.answers, until, parts)
         except TimeoutError:
             self._abandon(child)
@@ -143,6 +159,7 @@ class Reader:
     def _drop(self) -> _Child | None:
         """Close our ends of the pipes, by which an idle child ends."""
         child, self._child = self._child, None
+        self._asked = False
         if child:
             os.close(child.requests)
             os.close(child.answers)
@@ -201,24 +218,19 @@ def _fork(spec: DriverSpec, requests: int, answers: int) -> int:
 def _spawn(spec: DriverSpec, requests: int, answers: int) -> int:
     import subprocess
 
-    arguments = [str(os.getpid()), spec.target, *([] if spec.argument is None else [spec.argument])]
-    child = subprocess.Popen(  # ourselves, by full name
-        [sys.executable or "python3", "-P", "-m", "gpujobs.machine.readerchild", *arguments],
+    from gpujobs.machine.program import ourselves
+
+    words, environment = ourselves("gpujobs.machine.readerchild")
+    child = subprocess.Popen(
+        [*words, str(os.getpid()), spec.target, *([] if spec.argument is None else [spec.argument])],
         stdin=requests,
         stdout=answers,
         stderr=subprocess.DEVNULL,
         process_group=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        env=environment,
     )
     child.returncode = 0  # reaped by us: Popen must not wait for it as well
     return child.pid
-
-
-def _import_path() -> list[str]:
-    """Where we find modules, so that the child finds the same ones."""
-    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    found = [path for path in sys.path if path]
-    return found if ours in found else [*found, ours]
 
 
 def _end_of(process: ProcessId, patience: float) -> tuple[int | None, bool]:
@@ -274,16 +286,16 @@ def _assembled(taken_at: float, parts: Sequence[Part], trouble: Problem | None) 
     """
     header = next((part for part in parts if isinstance(part, Header)), None)
     problem = next((part for part in parts if isinstance(part, Problem)), trouble)
-    read = {part.index: part for part in parts if isinstance(part, Device)}
+    read = {part.place: part for part in parts if isinstance(part, Device)}
     reason = problem.message if problem else "was not reported"
+    for index in range(header.slots if header else 0):
+        unread = Device(index, health=Health.UNUSABLE, reason=reason)
+        read.setdefault(unread.place, unread)
     spoken = problem is None or (problem.state is DriverState.SILENT and header is not None)
     return Snapshot(
         taken_at=taken_at,
-        devices=tuple(
-            read.get(index) or Device(index, health=Health.UNUSABLE, reason=reason)
-            for index in range(header.count if header else 0)
-        ),
-        links=next((part.links for part in parts if isinstance(part, Links)), {}),
+        devices=tuple(read[place] for place in sorted(read)),
+        links=next((part.links for part in reversed(parts) if isinstance(part, Links)), {}),
         driver=DriverState.OK if spoken or problem is None else problem.state,
         driver_message=problem.message if problem else None,
         driver_version=header.driver_version if header else None,

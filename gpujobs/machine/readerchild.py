@@ -18,12 +18,12 @@ import pickle
 import signal
 import struct
 import sys
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
 
 from gpujobs.machine.driver import Driver, Part, Problem
 from gpujobs.machine.forked import keep_only
-from gpujobs.model import DriverState
+from gpujobs.states import DriverState
 
 LENGTH = struct.Struct("<I")
 REQUEST = b"?"
@@ -35,12 +35,17 @@ _IGNORED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DriverSpec:
+class DriverSpec(NamedTuple):
     """Which driver to make, in words that any process understands: ``module:Class``, and what it is made with."""
 
     target: str
     argument: str | None = None
+
+    @classmethod
+    def chosen(cls, environment: Mapping[str, str]) -> DriverSpec:
+        """The real driver, or the scripted one that an environment asks for."""
+        scenario = environment.get("GPUJOBS_SCENARIO")
+        return cls("gpujobs.testing:ScriptedDriver", scenario) if scenario else cls("gpujobs.machine.nvml:NvmlDriver")
 
     def make(self) -> Driver:
         """The driver."""

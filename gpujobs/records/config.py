@@ -6,13 +6,10 @@ that hold them. What concerns everybody (the board, and what keeps people apart 
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpujobs.errors import ConfigError, UsageError
 from gpujobs.model import Policy
@@ -23,8 +20,7 @@ ADMINISTRATED_BOARD = Path("/var/lib/gpujobs/board")
 COMMON_BOARD = Path("/var/tmp/gpujobs-board")  # shared on purpose; the board checks what it finds there
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything that can be set; durations in seconds, sizes in bytes."""
 
     state_dir: Path
@@ -32,7 +28,7 @@ class Settings:
     board_dir: Path | None = None  # None: the administrator's if there is one, else the common one
     job_dirs: tuple[Path, ...] = ()  # of the site
     threads: int | None = None  # for a run that does not say
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = Policy()
     scenario: str | None = None  # a scripted machine instead of this one
 
 
@@ -120,16 +116,20 @@ _SITE_KEYS: dict[str, Callable[[Any], Any]] = {
     "threads": _whole,
     **_POLICY,
 }
-assert set(_SITE_KEYS) | set(_USER_KEYS) <= {entry.name for entry in fields(Settings)} | set(_POLICY)
+assert set(_SITE_KEYS) | set(_USER_KEYS) <= set(Settings._fields) | set(_POLICY)
 
 
 def _read(path: Path, allowed: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
     try:
-        body = tomllib.loads(path.read_text())
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise ConfigError(f"the settings {path} cannot be read: {error.strerror}") from None
+    import tomllib  # takes milliseconds, and mostly there is no file
+
+    try:
+        body = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the settings {path} are not valid TOML: {error}") from None
     return {key: _value(path, key, value, allowed) for key, value in body.items()}
@@ -141,7 +141,9 @@ def _value(path: Path, key: str, value: Any, allowed: Mapping[str, Callable[[Any
             f"the settings {path} cannot have {key!r}: it concerns everybody, so only the site may set it"
         )
     if key not in allowed:
-        near = difflib.get_close_matches(key, allowed, 1)
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, allowed, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(allowed))}"
         raise ConfigError(f"the settings {path} have no key {key!r}; {hint}")
     try:

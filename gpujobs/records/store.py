@@ -12,10 +12,11 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from gpujobs.errors import StoreError
+from gpujobs.model import replace
 from gpujobs.records.rundir import RunFolder, record_from
 from gpujobs.runmodel import RunRecord
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpujobs.errors import DriverError, NoSuchDevice, UsageError
-from gpujobs.model import CpuTopology, Device, DriverState, Health, Request, Snapshot
+from gpujobs.model import CpuTopology, Device, Request, Snapshot
+from gpujobs.states import DriverState, Health
 
 # Threads of a run that does not say: enough for data loading, and no more than its device's share of the machine.
 _USUAL_THREADS = 4
@@ -99,7 +100,7 @@ def _devices(
 def _automatic(
     wish: Wish, usual: int, snapshot: Snapshot, visible: tuple[str, ...] | None, missing: bool, notes: list[str]
 ) -> int:
-    there = 0 if missing else len(snapshot.devices) if visible is None else len(visible)
+    there = 0 if missing else _count(snapshot, visible)
     if wish.gpus is not None and wish.gpus > there:
         behind = " that CUDA_VISIBLE_DEVICES shows" if visible is not None and not missing else ""
         found = _driver_sentence(snapshot) if missing else f"this machine has {there}{behind}"
@@ -115,6 +116,12 @@ def _automatic(
     return 0
 
 
+def _count(snapshot: Snapshot, visible: tuple[str, ...] | None) -> int:
+    """How many cards there are, of those that may be seen; one of which only slices are shown counts."""
+    shown = [one for one in snapshot.devices if visible is None or one.uuid in visible]
+    return len({one.index for one in shown})
+
+
 def _driver_sentence(snapshot: Snapshot) -> str:
     if snapshot.driver is DriverState.NO_LIBRARY:
         return "there is no NVIDIA driver here (library missing)"
@@ -127,19 +134,26 @@ def _driver_sentence(snapshot: Snapshot) -> str:
 def _words(text: str) -> list[str]:
     words = [word.strip() for word in text.split(",")]
     if not all(words):
-        raise UsageError(f"--gpu takes auto, none, or indices or UUIDs with commas between, not {text!r}")
+        raise UsageError(f"--gpu takes auto, none, or indices (0, 0:2) or UUIDs with commas between, not {text!r}")
     return words
 
 
 def _find(word: str, snapshot: Snapshot, visible: tuple[str, ...] | None) -> str:
     """The UUID of a device given by index, UUID, or the beginning of one."""
     found = _matching(word, snapshot.devices)
+    if len(found) == 1 and (slices := _slices(found[0], snapshot)):
+        if visible is not None:
+            slices = [one for one in slices if one.uuid in visible]
+        raise NoSuchDevice(
+            f"--gpu {word} was asked for, but GPU {found[0].index} is cut into MIG slices; name one of them: "
+            f"{_listing(slices) or 'none is shown'}"
+        )
     if len(found) != 1:
         what = "there is no such GPU" if not found else "more than one GPU is called that"
         raise NoSuchDevice(f"--gpu {word} was asked for, but {what}; there are: {_listing(snapshot.devices)}")
     device = found[0]
     if device.uuid is None or device.health is Health.UNUSABLE:
-        raise NoSuchDevice(f"--gpu {word} was asked for, but GPU {device.index} cannot be used: {device.reason}")
+        raise NoSuchDevice(f"--gpu {word} was asked for, but GPU {device.label} cannot be used: {device.reason}")
     if visible is not None and device.uuid not in visible:
         shown = [other for other in snapshot.devices if other.uuid in visible]
         raise NoSuchDevice(
@@ -148,17 +162,27 @@ def _find(word: str, snapshot: Snapshot, visible: tuple[str, ...] | None) -> str
     return device.uuid
 
 
+def _slices(device: Device, snapshot: Snapshot) -> list[Device]:
+    """What a card is cut into; none of a slice itself."""
+    return [one for one in snapshot.devices if one.slice and device.slice is None and one.index == device.index]
+
+
 def _matching(word: str, devices: Sequence[Device]) -> list[Device]:
-    if word.isdecimal():
-        return [device for device in devices if device.index == int(word)]
+    if word.replace(":", "", 1).isdecimal():
+        return [device for device in devices if str(device.label) == _plain(word)]
     prefix = word.lower()
     if not prefix.startswith(("gpu-", "mig-")) or len(prefix) < 5:
-        raise UsageError(f"--gpu takes auto, none, or indices or UUIDs with commas between, not {word!r}")
+        raise UsageError(f"--gpu takes auto, none, or indices (0, 0:2) or UUIDs with commas between, not {word!r}")
     return [device for device in devices if device.uuid and device.uuid.lower().startswith(prefix)]
 
 
+def _plain(word: str) -> str:
+    """An index without leading zeros."""
+    return ":".join(str(int(part)) for part in word.split(":") if part)
+
+
 def _listing(devices: Sequence[Device]) -> str:
-    return ", ".join(f"{device.index} ({device.uuid or device.reason or 'unreadable'})" for device in devices) or "none"
+    return ", ".join(f"{device.label} ({device.uuid or device.reason or 'unreadable'})" for device in devices) or "none"
 
 
 def visible_devices(mask: str | None, snapshot: Snapshot) -> tuple[str, ...] | None:
@@ -171,24 +195,28 @@ def visible_devices(mask: str | None, snapshot: Snapshot) -> tuple[str, ...] | N
         return None
     shown: list[str] = []
     for word in mask.split(","):
-        found = _shown(word.strip(), snapshot.devices)
-        if found is None or found in shown:
+        found = _shown(word.strip(), snapshot)
+        if not found or found[0] in shown:
             break
-        shown.append(found)
+        shown += found
     return tuple(shown)
 
 
-def _shown(word: str, devices: Sequence[Device]) -> str | None:
+def _shown(word: str, snapshot: Snapshot) -> list[str]:
+    """The device of one entry; of a card that is cut up also its slices, since that is what a program can use."""
     if word.isdecimal():
-        return next((device.uuid for device in devices if device.index == int(word)), None)
-    found = [device.uuid for device in devices if word and device.uuid and device.uuid.startswith(word)]
-    return found[0] if len(found) == 1 else None
+        found = [one for one in snapshot.devices if one.label == int(word)]
+    else:
+        found = [one for one in snapshot.devices if word and one.uuid and one.uuid.startswith(word)]
+    if len(found) != 1:
+        return []
+    return [one.uuid for one in (found[0], *_slices(found[0], snapshot)) if one.uuid]
 
 
 def _threads(wanted: int | None, gpus: int, snapshot: Snapshot, topology: CpuTopology, notes: list[str]) -> int:
     have = len(topology.cpus)
     if wanted is None:
-        share = have * max(gpus, 1) // max(2, len(snapshot.devices))
+        share = have * max(gpus, 1) // max(2, _count(snapshot, None))
         return max(1, min(_USUAL_THREADS * max(gpus, 1), share))
     if wanted > have:
         found = f"this machine has {have}" if have == topology.total else f"{have} may be used here"

@@ -41,13 +41,13 @@ def _held(before: Device | None, now: Device | None, lease: Lease, seen: Collect
         return None
     for process in now.processes or ():
         if process.pid in seen and not _somebody_elses(process, lease):
-            return f"GPU {now.index} still holds {format_size(process.memory)} for pid {process.pid}"
+            return f"GPU {now.label} still holds {format_size(process.memory)} for pid {process.pid}"
     unaccounted = now.unaccounted
     if unaccounted is None:
         return None
     baseline = before.unaccounted if before is not None else None
     if unaccounted > (baseline or 0) + _TOLERANCE:
-        return f"GPU {now.index} still holds {format_size(unaccounted)} for no process that can be seen"
+        return f"GPU {now.label} still holds {format_size(unaccounted)} for no process that can be seen"
     return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpujobs.model import Device, Grant, Health, Snapshot
+from gpujobs.model import Device, Grant, Snapshot
+from gpujobs.states import Health
 from gpujobs.units import format_cpu_list
 
 # What the numerical libraries read. Never OMP_PROC_BIND: it ties every thread of a process to one CPU.
@@ -66,10 +67,13 @@ def _visible(grant: Grant, snapshot: Snapshot) -> str:
 
 
 def _indices_hold(devices: list[Device], snapshot: Snapshot) -> bool:
-    """Whether CUDA counts these as we do. It leaves out a broken card, so all behind one move up."""
+    """Whether CUDA counts these as we do.
+
+    It leaves out a broken card, so all behind one move up; and where a card is cut into slices it counts those.
+    """
     last = max(device.index for device in devices)
     sound = all(slot.health is not Health.UNUSABLE for slot in snapshot.devices if slot.index <= last)
-    return sound and not any((device.uuid or "").startswith("MIG-") for device in devices)
+    return sound and not any(slot.mig or slot.slice for slot in snapshot.devices)
 
 
 def _notes(inherited: Mapping[str, str], kept: Mapping[str, str], threads: int) -> list[str]:

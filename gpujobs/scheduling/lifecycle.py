@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from gpujobs.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT
+from gpujobs.model import replace
 from gpujobs.runmodel import Cause
 
 

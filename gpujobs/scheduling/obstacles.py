@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import math
 
-from gpujobs.model import (
-    ComputeMode,
-    Device,
-    GpuProcess,
-    Health,
-    Hindrance,
-    Lease,
-    Obstacle,
-    Policy,
-    Request,
-)
+from gpujobs.model import Device, GpuProcess, Hindrance, Lease, Obstacle, Policy, Request
 from gpujobs.scheduling.occupancy import Occupancy, Situation
+from gpujobs.states import ComputeMode, Health
 
 
 def lasting(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle | None:
@@ -25,26 +16,26 @@ def lasting(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle 
     """
     device = occupancy.device
     if device.health is Health.UNUSABLE or device.uuid is None:
-        return Obstacle(Hindrance.UNUSABLE, device.index, what=device.reason or "it cannot be read")
+        return Obstacle(Hindrance.UNUSABLE, device.label, what=device.reason or "it cannot be read")
     if request.visible is not None and device.uuid not in request.visible:
-        return Obstacle(Hindrance.MASKED, device.index, what="CUDA_VISIBLE_DEVICES")
+        return Obstacle(Hindrance.MASKED, device.label, what="CUDA_VISIBLE_DEVICES")
     if device.compute_mode is ComputeMode.PROHIBITED:
-        return Obstacle(Hindrance.PROHIBITED, device.index, what="its compute mode is prohibited")
-    if device.mig:  # CUDA gives no program the whole card, and its slices are not devices of ours yet
-        return Obstacle(
-            Hindrance.UNUSABLE, device.index, what="it is cut into MIG slices, which cannot be given out yet"
-        )
+        return Obstacle(Hindrance.PROHIBITED, device.label, what="its compute mode is prohibited")
+    if device.mig and device.slice is None:  # CUDA gives no program the whole of such a card
+        return Obstacle(Hindrance.SLICED, device.label, what="in MIG mode, where a run takes one of its slices")
+    if device.slice is not None and request.gpus > 1:  # CUDA shows a program one slice, and nothing beside it
+        return Obstacle(Hindrance.SLICE, device.label, what="be combined: a program sees one MIG slice only")
     if device.memory_total is not None:
         size = device.memory_total - (device.memory_reserved or 0)
         if _needed(request, policy) > size:
-            return Obstacle(Hindrance.MEMORY, device.index, what="in all", memory=_declarable(size, request, policy))
+            return Obstacle(Hindrance.MEMORY, device.label, what="in all", memory=_declarable(size, request, policy))
     return None
 
 
 def passing(occupancy: Occupancy, request: Request, situation: Situation) -> Obstacle | None:
     """What may be gone another time: an earlier ticket, a lease, a stranger, or memory in use or unknown."""
     if occupancy.device.uuid in situation.kept:
-        return Obstacle(Hindrance.QUEUE, occupancy.device.index)
+        return Obstacle(Hindrance.QUEUE, occupancy.device.label)
     return (
         _lease(occupancy, request)
         or _stranger(occupancy, situation.snapshot.taken_at)
@@ -54,7 +45,7 @@ def passing(occupancy: Occupancy, request: Request, situation: Situation) -> Obs
     )
 
 
-def of_lease(kind: Hindrance, lease: Lease, device: int | None = None, memory: int | None = None) -> Obstacle:
+def of_lease(kind: Hindrance, lease: Lease, device: int | str | None = None, memory: int | None = None) -> Obstacle:
     """A lease that is in the way."""
     return Obstacle(
         kind,
@@ -84,7 +75,7 @@ def _lease(occupancy: Occupancy, request: Request) -> Obstacle | None:
     together = request.share and occupancy.device.compute_mode is not ComputeMode.EXCLUSIVE
     for lease, used in zip(occupancy.leases, occupancy.observed, strict=True):
         if not (together and lease.share):
-            return of_lease(Hindrance.LEASE, lease, occupancy.device.index, used or lease.gpu_memory)
+            return of_lease(Hindrance.LEASE, lease, occupancy.device.label, used or lease.gpu_memory)
     return None
 
 
@@ -95,10 +86,10 @@ def _stranger(occupancy: Occupancy, now: float) -> Obstacle | None:
 def _process(device: Device, process: GpuProcess, now: float) -> Obstacle:
     host = process.host
     if host is None:
-        return Obstacle(Hindrance.UNSEEN, device.index, memory=process.memory, pid=process.pid)
+        return Obstacle(Hindrance.UNSEEN, device.label, memory=process.memory, pid=process.pid)
     return Obstacle(
         Hindrance.STRANGER,
-        device.index,
+        device.label,
         user=host.user,
         what=host.command,
         memory=process.memory,
@@ -118,23 +109,24 @@ def _unknown(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle
     if request.share and occupancy.left(policy.memory_margin) is None:
         pid = next((process.pid for process in device.processes if process.memory is None), None)
         what = f"that of process {pid} cannot be read" if pid is not None else "a lease on it does not declare any"
-        return Obstacle(Hindrance.UNKNOWN_MEMORY, device.index, what=what, pid=pid)
+        return Obstacle(Hindrance.UNKNOWN_MEMORY, device.label, what=what, pid=pid)
     return None
 
 
 def _unreadable(device: Device, field: str, otherwise: str) -> Obstacle:
-    return Obstacle(Hindrance.UNKNOWN_MEMORY, device.index, what=device.errors.get(field, otherwise))
+    return Obstacle(Hindrance.UNKNOWN_MEMORY, device.label, what=device.errors.get(field, otherwise))
 
 
 def _no_room_alone(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle | None:
     device, unexplained = occupancy.device, occupancy.unexplained
     if unexplained is None or unexplained > policy.unaccounted:
-        return Obstacle(Hindrance.UNACCOUNTED, device.index, memory=unexplained)
+        return Obstacle(Hindrance.UNACCOUNTED, device.label, memory=unexplained)
     free = device.memory_free
     if free is None:
         free = (device.memory_total or 0) - (device.memory_used or 0)
+    free = max(0, free - occupancy.promised)
     if free < _needed(request, policy):
-        return Obstacle(Hindrance.MEMORY, device.index, what="free", memory=free)
+        return Obstacle(Hindrance.MEMORY, device.label, what="free", memory=free)
     return None
 
 
@@ -142,7 +134,7 @@ def _no_room_beside(occupancy: Occupancy, request: Request, policy: Policy) -> O
     left = occupancy.left(policy.memory_margin) or 0
     if left >= _needed(request, policy):
         return None
-    index, memory = occupancy.device.index, _declarable(left, request, policy)
+    index, memory = occupancy.device.label, _declarable(left, request, policy)
     if not occupancy.leases:
         return Obstacle(Hindrance.MEMORY, index, what="free", memory=memory)
     booked = occupancy.booked(policy.memory_margin)

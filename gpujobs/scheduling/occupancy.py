@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gpujobs.model import CpuTopology, Device, GpuProcess, Lease, Policy, Snapshot
+from gpujobs.model import CpuTopology, Device, GpuProcess, Lease, Policy, Snapshot, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,16 @@ class Occupancy:
     leases: tuple[Lease, ...] = ()  # on this device, oldest first
     observed: tuple[int | None, ...] = ()  # what the processes of each of these leases use here
     strangers: tuple[GpuProcess, ...] = ()  # compute here without a lease; the largest first, the unknown before it
+    promised: int = 0  # of a slice's memory: declared by leases on the slices that share it, and not used yet
 
     @property
     def unexplained(self) -> int | None:
         """Memory in use that is in nobody's name; what a process hides counts as unexplained."""
-        if self.device.memory_used is None or self.device.processes is None:
+        device = self.device
+        if device.memory_used is None or device.memory_beside is None or device.processes is None:
             return None
-        return max(0, self.device.memory_used - sum(process.memory or 0 for process in self.device.processes))
+        listed = sum(process.memory or 0 for process in device.processes)
+        return max(0, device.memory_used - device.memory_beside - listed)
 
     def booked(self, margin: float) -> tuple[int | None, ...]:
         """What each lease takes: what it declared times the margin, or what it uses if that is more."""
@@ -46,7 +49,7 @@ class Occupancy:
             return None
         in_use = max(device.memory_used, sum(process.memory or 0 for process in device.processes or ()))
         not_used_yet = sum((book or 0) - (used or 0) for book, used in zip(booked, self.observed, strict=True))
-        return device.memory_total - (device.memory_reserved or 0) - in_use - not_used_yet
+        return device.memory_total - (device.memory_reserved or 0) - in_use - not_used_yet - self.promised
 
 
 def occupancy(device: Device, leases: Iterable[Lease]) -> Occupancy:
@@ -108,11 +111,37 @@ class Situation:
         occupancies = tuple(
             occupancy(one.device, leases) if one.device.uuid in lease.devices else one for one in self.occupancies
         )
-        return replace(self, leases=leases, occupancies=occupancies)
+        return replace(self, leases=leases, occupancies=_with_promises(occupancies))
 
 
 def situation(snapshot: Snapshot, topology: CpuTopology, policy: Policy, leases: Iterable[Lease]) -> Situation:
     """What is taken of a machine by these leases and by strangers."""
     held = tuple(sorted(leases, key=_age))
-    devices = sorted(snapshot.devices, key=lambda device: device.index)
-    return Situation(snapshot, topology, policy, held, tuple(occupancy(device, held) for device in devices))
+    devices = sorted(snapshot.devices, key=lambda device: device.place)
+    occupancies = _with_promises(tuple(occupancy(device, held) for device in devices))
+    return Situation(snapshot, topology, policy, held, occupancies)
+
+
+def _with_promises(occupancies: tuple[Occupancy, ...]) -> tuple[Occupancy, ...]:
+    """The same, with what is promised of memory that several slices share."""
+    shared: dict[tuple[int, int], int] = {}
+    for one in occupancies:
+        if (place := _instance(one.device)) is not None:
+            shared[place] = shared.get(place, 0) + _not_used_yet(one)
+    return tuple(
+        replace(one, promised=shared[place] - _not_used_yet(one)) if (place := _instance(one.device)) else one
+        for one in occupancies
+    )
+
+
+def _instance(device: Device) -> tuple[int, int] | None:
+    """The GPU instance whose memory a slice is given, if it is known."""
+    if device.slice is None or device.slice.gpu_instance is None:
+        return None
+    return device.index, device.slice.gpu_instance
+
+
+def _not_used_yet(one: Occupancy) -> int:
+    """What leases have declared beyond what they use."""
+    pairs = zip(one.leases, one.observed, strict=True)
+    return sum(max(0, (lease.gpu_memory or 0) - (used or 0)) for lease, used in pairs)

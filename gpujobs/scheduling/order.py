@@ -13,7 +13,7 @@ looked at yet. The order in which tickets and leases are handed in does not matt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gpujobs.model import (
     CpuTopology,
@@ -26,6 +26,7 @@ from gpujobs.model import (
     Request,
     Snapshot,
     Ticket,
+    replace,
 )
 from gpujobs.scheduling.occupancy import Situation, situation
 from gpujobs.scheduling.placement import capable, decide, impossible, wanted
@@ -176,7 +177,7 @@ class _Queue:
 
     def _with_names(self, refusal: Refusal) -> Refusal:
         """The refusal with the tickets themselves where something is kept for an earlier one."""
-        uuids = {one.device.index: one.device.uuid for one in self.situation.occupancies}
+        uuids = {one.device.label: one.device.uuid for one in self.situation.occupancies}
         obstacles: list[Obstacle] = []
         for obstacle in refusal.obstacles:
             if obstacle.kind is not Hindrance.QUEUE:

@@ -8,29 +8,19 @@ handed in. What is not known is never free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from gpujobs.model import (
-    CpuTopology,
-    DriverState,
-    Grant,
-    Hindrance,
-    Lease,
-    Obstacle,
-    Policy,
-    Refusal,
-    Request,
-    Snapshot,
-)
+from gpujobs.model import CpuTopology, Grant, Hindrance, Lease, Obstacle, Policy, Refusal, Request, Snapshot, replace
 from gpujobs.scheduling import cpuset
 from gpujobs.scheduling.obstacles import lasting, of_lease, passing
 from gpujobs.scheduling.occupancy import Occupancy, Situation, situation
 from gpujobs.scheduling.preference import best
+from gpujobs.states import DriverState
 from gpujobs.units import format_size
 
 _DEFAULT = Policy()
-# A driver that does not answer may do so again; one that is missing or needs a reboot does not while we wait.
-_PASSING_TROUBLE = (DriverState.SILENT, DriverState.FAILED)
+# A driver that does not answer may do so again, and one that was upgraded may be loaded anew while we wait: places in
+# the queue are kept, and nothing starts. One that is missing is not there.
+_PASSING_TROUBLE = (DriverState.SILENT, DriverState.FAILED, DriverState.MISMATCH)
 
 
 def place(
@@ -111,10 +101,11 @@ def _grant(now: Situation, request: Request) -> Grant | Refusal:
     if request.gpus:
         obstacles = _obstacles(now, request)
         blocked = {obstacle.device for obstacle in obstacles}
-        free = [one for one in _candidates(now, request) if one.device.index not in blocked]
+        free = [one for one in _candidates(now, request) if one.device.label not in blocked]
         if len(free) < request.gpus:
-            return Refusal((*_driver_trouble(now.snapshot), *obstacles), wanted(now, request))
-        chosen = best(free, request.gpus, now.snapshot.links)
+            awaited = (one for one in obstacles if one.kind not in (Hindrance.SLICED, Hindrance.SLICE))
+            return Refusal((*_driver_trouble(now.snapshot), *awaited), wanted(now, request))
+        chosen = best(free, request.gpus, now.snapshot.links, small=request.gpu_memory is not None)
     cpus = cpuset.choose(now.topology, now.taken, request.threads, _near(chosen, now.topology), request.cpus)
     if cpus is None:
         return Refusal(_core_obstacles(now, request), _threads(request))
@@ -153,7 +144,7 @@ def wanted(now: Situation, request: Request) -> str:
     plural = "s" if request.gpus > 1 else ""
     gpus = f"{request.gpus} GPU{plural}"
     if request.devices:
-        known = {one.device.uuid: str(one.device.index) for one in now.occupancies}
+        known = {one.device.uuid: str(one.device.label) for one in now.occupancies}
         gpus = f"GPU{plural} {', '.join(known.get(uuid, uuid) for uuid in request.devices)}"
     memory = f" with {format_size(request.gpu_memory)}" if request.gpu_memory else ""
     return f"{gpus}{memory}{' each' if memory and plural else ''}"

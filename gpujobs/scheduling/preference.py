@@ -1,8 +1,10 @@
 """Which of the free devices a run gets.
 
-One: the fewest leases, then the least memory in use (in whole GiB, so that noise does not decide), then the lowest
-utilisation, then the lowest index. Several: the set whose worst link is best, then the smallest sum of links, then as
-for one. A link that is not known is worse than any other.
+One: a healthy one, then the fewest leases, then the least memory in use (in whole GiB, so that noise does not decide),
+then the lowest utilisation, then the lowest index. Where there are MIG slices, a run that says how much memory it needs
+gets the smallest slice that has it, which leaves whole cards to those who need them; one that does not say gets a whole
+card. Several: the set whose worst link is best, then the smallest sum of links, then as for one. A link that is not
+known is worse than any other.
 """
 
 from __future__ import annotations
@@ -11,16 +13,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from gpujobs.model import Link
 from gpujobs.scheduling.occupancy import Occupancy
+from gpujobs.states import Health, Link
 
 _UNKNOWN_LINK = Link.SYSTEM + 10
 _MOST_COMBINATIONS = 20_000  # a few tens of milliseconds; no machine with up to 16 devices has more
 
 
-def best(free: Iterable[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
-    """The ``n`` best of these devices, of which there are at least as many; in index order."""
-    return sorted(_first(sorted(free, key=_preference), n, links), key=lambda one: one.device.index)
+def best(
+    free: Iterable[Occupancy], n: int, links: Mapping[frozenset[str], Link], *, small: bool = False
+) -> Sequence[Occupancy]:
+    """The ``n`` best of these devices, of which there are at least as many; in index order.
+
+    ``small``: each of them is known to be large enough, so that the smallest slice will do.
+    """
+    ranked = sorted(free, key=lambda one: _preference(one, small))
+    return sorted(_first(ranked, n, links), key=lambda one: one.device.place)
 
 
 def _first(ranked: Sequence[Occupancy], n: int, links: Mapping[frozenset[str], Link]) -> Sequence[Occupancy]:
@@ -36,10 +44,17 @@ def _first(ranked: Sequence[Occupancy], n: int, links: Mapping[frozenset[str], L
     return [ranked[place] for place in min(sets, key=lambda members: _spread(members, far))]
 
 
-def _preference(one: Occupancy) -> tuple[int, int, float, int]:
+def _preference(one: Occupancy, small: bool) -> tuple[object, ...]:
     device = one.device
-    in_use = round((device.memory_used or 0) / 2**30)
-    return len(one.leases), in_use, math.inf if device.utilisation is None else device.utilisation, device.index
+    return (
+        device.health is not Health.OK,
+        len(one.leases),
+        (device.slice is None) is small,
+        device.memory_total or 0 if small and device.slice else 0,
+        round((device.memory_used or 0) / 2**30),
+        math.inf if device.utilisation is None else device.utilisation,
+        device.place,
+    )
 
 
 def _distance(one: Occupancy, other: Occupancy, links: Mapping[frozenset[str], Link]) -> int:

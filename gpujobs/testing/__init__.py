@@ -12,8 +12,9 @@ so, and gives it back by ending::
 Any other process of any user that looks at the same scenario sees it, as it would see a real one through the driver.
 """
 
+from gpujobs.testing.faults import Fault, FaultKind
 from gpujobs.testing.live import free_gpu_memory, live_folder, use_gpu_memory
-from gpujobs.testing.scenario import Fault, FaultKind, Scenario
+from gpujobs.testing.scenario import Scenario
 from gpujobs.testing.scripted import ScriptedDriver, ScriptedHost
 from gpujobs.testing.source import VARIABLE, load, scenario_in
 

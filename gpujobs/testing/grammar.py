@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from gpujobs.errors import ScenarioError, UsageError
@@ -16,7 +16,9 @@ from gpujobs.units import parse_cpu_list, parse_duration, parse_size
 Value = TypeVar("Value")
 Default = TypeVar("Default")
 
-_UUID = re.compile(r"GPU(-[0-9a-f]{8})(-[0-9a-f]{4}){3}(-[0-9a-f]{12})")
+_UUID = re.compile(r"(GPU|MIG)(-[0-9a-f]{8})(-[0-9a-f]{4}){3}(-[0-9a-f]{12})")
+_BUS = re.compile(r"[0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7]")
+_FUNCTION = re.compile(r"nvml[A-Z][A-Za-z0-9]*(_v[0-9]+)?")
 
 
 class Entry:
@@ -156,10 +158,28 @@ def cpu_list(value: object) -> frozenset[int]:
         raise ValueError("a list of CPUs such as '0-19,40-59'") from None
 
 
-def uuid(value: object) -> str:
-    """The UUID of a whole device."""
-    if not _UUID.fullmatch(text(value)):
-        raise ValueError("'GPU-' and 32 lower-case hexadecimal digits in groups of 8, 4, 4, 4 and 12")
+def uuid(kind: str) -> Callable[[object], str]:
+    """A converter of the UUIDs of cards (``GPU``) or of slices (``MIG``)."""
+
+    def convert(value: object) -> str:
+        if not _UUID.fullmatch(text(value)) or not text(value).startswith(kind):
+            raise ValueError(f"'{kind}-' and 32 lower-case hexadecimal digits in groups of 8, 4, 4, 4 and 12")
+        return text(value)
+
+    return convert
+
+
+def bus_id(value: object) -> str:
+    """Where a card is on the PCI bus, in the form of NVML."""
+    if not _BUS.fullmatch(text(value)):
+        raise ValueError("a PCI address such as '00000000:3B:00.0'")
+    return text(value)
+
+
+def function(value: object) -> str:
+    """The name of a function of NVML, with or without the version it has in the library."""
+    if not _FUNCTION.fullmatch(text(value)):
+        raise ValueError("the name of a function of NVML such as 'nvmlDeviceGetTemperature'")
     return text(value)
 
 
@@ -186,14 +206,25 @@ def several_of(choices: Mapping[str, Value]) -> Callable[[object], frozenset[Val
     return convert
 
 
-def indices(count: int) -> Callable[[object], tuple[int, ...]]:
-    """A converter of one device index or a list of them."""
+def labels(known: Collection[int | str]) -> Callable[[object], tuple[int | str, ...]]:
+    """A converter of one device or a list of them: an index, or ``0:2`` for a MIG slice."""
 
-    def convert(value: object) -> tuple[int, ...]:
+    def convert(value: object) -> tuple[int | str, ...]:
         found = value if isinstance(value, list) else [value]
-        if not found or any(isinstance(item, bool) or item not in range(count) for item in found):
-            allowed = f"a device index from 0 to {count - 1}, or a list of them"
-            raise ValueError(allowed if count else "left out: there are no devices")
+        if not found or any(isinstance(item, bool) or item not in known for item in found):
+            allowed = f"a device, or a list of them; there are {', '.join(map(repr, known))}"
+            raise ValueError(allowed if known else "left out: there are no devices")
         return tuple(dict.fromkeys(found))
+
+    return convert
+
+
+def all_of(choices: Mapping[str, Value]) -> Callable[[object], frozenset[Value]]:
+    """A converter from a list of names, which may be empty."""
+
+    def convert(value: object) -> frozenset[Value]:
+        if any(not isinstance(item, str) or item not in choices for item in items(value)):
+            raise ValueError(f"a list of some of {', '.join(map(repr, choices))}")
+        return frozenset(choices[item] for item in items(value) if isinstance(item, str))
 
     return convert

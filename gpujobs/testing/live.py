@@ -20,12 +20,12 @@ from pathlib import Path
 from gpujobs.errors import ScenarioError
 from gpujobs.model import Device, ProcessId
 from gpujobs.testing import grammar
-from gpujobs.testing.scenario import FaultKind, Scenario
+from gpujobs.testing.scenario import Scenario
 from gpujobs.testing.source import VARIABLE, demo_count, load, scenario_in
 from gpujobs.units import parse_size
 
 DEMO_FOLDER = Path("/var/tmp/gpujobs-demo")
-_NAME = re.compile(r"(GPU-[0-9a-f-]{36})\.([1-9][0-9]{0,9})\.([0-9]{1,20})")
+_NAME = re.compile(r"((?:GPU|MIG)-[0-9a-f-]{36})\.([1-9][0-9]{0,9})\.([0-9]{1,20})")
 _LARGEST = 4096  # bytes of a file that we would read
 
 
@@ -154,7 +154,11 @@ def _visible(scenario: Scenario, value: str | None) -> list[Device]:
         return list(scenario.devices)
     visible: list[Device] = []
     for entry in map(str.strip, value.split(",")):
-        known = [d for d in scenario.devices if entry == str(d.index) or (d.uuid or "").startswith(entry or "-")]
+        known = [
+            device
+            for device in scenario.devices
+            if (entry == str(device.label) and not device.mig) or (device.uuid or "").startswith(entry or "-")
+        ]
         if len(known) != 1:
             break
         visible += known
@@ -163,7 +167,7 @@ def _visible(scenario: Scenario, value: str | None) -> list[Device]:
 
 def _sweep(scenario: Scenario, folder: Path) -> None:
     """Remove what our own ended processes left, but for memory that is still to be seen."""
-    kept = {d.uuid for d in scenario.devices if FaultKind.STUCK in scenario.faults_of(d.index)}
+    kept = {device.uuid for device in scenario.devices if scenario.stuck(device)}
     for entry in registrations(folder):
         if not entry.alive and entry.uid == os.geteuid() and entry.device not in kept and not scenario.release_delay:
             entry.path.unlink(missing_ok=True)
@@ -171,12 +175,12 @@ def _sweep(scenario: Scenario, folder: Path) -> None:
 
 def _refuse_excess(device: Device, memory: int, folder: Path, process: ProcessId, scenario: Scenario) -> None:
     others = [e for e in registrations(folder) if e.alive and e.device == device.uuid and e.process != process]
-    strangers = [s.process.memory or 0 for s in scenario.strangers if device.index in s.devices]
+    strangers = [s.process.memory or 0 for s in scenario.strangers if device.label in s.devices]
     taken = (device.memory_used or 0) + (device.memory_reserved or 0)
     free = (device.memory_total or 0) - taken - sum(strangers) - sum(entry.memory for entry in others)
     if memory > free:
         raise MemoryError(
-            f"CUDA out of memory. Tried to allocate {memory / 2**30:.2f} GiB. GPU {device.index} has a total capacity "
+            f"CUDA out of memory. Tried to allocate {memory / 2**30:.2f} GiB. GPU {device.label} has a total capacity "
             f"of {(device.memory_total or 0) / 2**30:.2f} GiB of which {max(free, 0) / 2**30:.2f} GiB is free."
         )
 

@@ -19,8 +19,12 @@ every key may be left out, except ``device`` and ``memory`` of a stranger and ``
     power = 45                      # watts; also power_limit
     energy = 1000                   # joules
     performance_state = 0
+    sm_clock = 210                  # MHz; also memory_clock
     persistence = true              # also display, mig
     ecc_errors = 0
+    recovery = "none"               # or "reset", "reboot", "drain P2P", "drain and reset", "recover IMEX domain"
+    remap_failed = false            # also remap_pending, retirement_pending
+    throttle = []                   # some of "power cap", "hardware slowdown", "too hot (hardware)" …
     compute_mode = "default"        # or "prohibited", "exclusive process"
     bus_id = "00000000:01:00.0"
     numa_node = 0
@@ -28,12 +32,22 @@ every key may be left out, except ``device`` and ``memory`` of a stranger and ``
     health = "ok"                   # or "degraded"; or "unusable": known by name, but with no readings
     reason = "…"                    # why it is not ok
 
+    [[devices.instances]]           # MIG slices of a device with mig = true; here it is 0:2
+    number = 2                      # rising, with holes if you like
+    gpu_instance = 2                # slices of one GPU instance share its memory
+    compute_instance = 0
+    profile = "1g.10gb"
+    memory = "10GiB"                # also uuid, used, reserved
+
     [[strangers]]                   # processes that no lease explains
-    device = 0                      # or a list
+    device = 0                      # or "0:2" for a slice, or a list
     memory = "6GiB"                 # on each; or "unknown"
     pid = 4194305                   # above every pid that Linux gives, so that it never meets a real one
     kinds = "C"                     # "G" graphics, "M" MPS, or "C+G"
-    hidden = false                  # true: its pid cannot be seen from here, and the keys below are not allowed
+    utilisation = 40                # percent of the multiprocessors, by it alone; left out: the driver has no sample
+    idle = "10m"                    # since when it runs nothing
+    real = false                    # true: a process of this machine, whose pid must be given
+    hidden = false                  # true: its pid cannot be seen from here; then, and if real, no key below is allowed
     user = "stranger"               # also uid
     command = "python train.py"
     elapsed = "1h"
@@ -52,9 +66,12 @@ every key may be left out, except ``device`` and ``memory`` of a stranger and ``
     kind = "nvlink"                 # or "internal", "single", "multiple", "hostbridge", "node", "system"
 
     [[faults]]
-    kind = "unusable"               # the driver gives no handle: nothing but the index is known
-    device = 1                      # or a list; left out: all of them
-    reason = "GPU is lost"
+    kind = "nvml"                   # a function of the driver fails, in all its versions if none is named
+    function = "nvmlDeviceGetTemperature"
+    code = 999                      # NVML's number; or hang = true: it never returns
+    device = 1                      # or "0:2", or a list; left out: on all of them
+    reason = "…"                    # the text of the error, where it is not NVML's own
+    # kind = "unusable"             # the driver gives no handle: nothing but the index is known; code = 15
     # kind = "hang"                 # reading this device never returns; without a device: nothing ever does
     # kind = "stuck"                # memory of processes that have ended never comes back
     # kind = "no memory"            # likewise "no processes", "no utilisation", "no temperature", "no power"
@@ -63,80 +80,17 @@ every key may be left out, except ``device`` and ``memory`` of a stranger and ``
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import combinations
 
 from gpujobs.errors import ScenarioError
-from gpujobs.model import (
-    ComputeMode,
-    CpuTopology,
-    Device,
-    DriverState,
-    GpuProcess,
-    Health,
-    HostProcess,
-    Link,
-    ProcessId,
-    ProcessKind,
-)
-from gpujobs.testing import grammar
+from gpujobs.model import CpuTopology, Device
+from gpujobs.states import Link
+from gpujobs.testing import devices, faults, grammar, strangers
+from gpujobs.testing.faults import Fault, FaultKind
 from gpujobs.testing.grammar import Entry
-
-HIGHEST_PID = 2**22  # no Linux gives a pid above it, whatever kernel.pid_max says
-_NAMESPACE = uuid.UUID("6f2c1f0a-9d5e-5b0e-8a53-3a1f5d1c7e42")  # any fixed one: it keeps made-up UUIDs the same
-
-
-class FaultKind(StrEnum):
-    """What can be wrong with a scripted machine."""
-
-    UNUSABLE = "unusable"
-    HANG = "hang"
-    STUCK = "stuck"
-    NO_MEMORY = "no memory"
-    NO_PROCESSES = "no processes"
-    NO_UTILISATION = "no utilisation"
-    NO_TEMPERATURE = "no temperature"
-    NO_POWER = "no power"
-    NO_LIBRARY = "library missing"
-    NOT_LOADED = "driver not loaded"
-    MISMATCH = "mismatch"
-
-
-DRIVER_FAULTS: Mapping[FaultKind, DriverState] = {
-    FaultKind.NO_LIBRARY: DriverState.NO_LIBRARY,
-    FaultKind.NOT_LOADED: DriverState.NOT_LOADED,
-    FaultKind.MISMATCH: DriverState.MISMATCH,
-}
-_REASONS: Mapping[FaultKind, str] = {
-    FaultKind.UNUSABLE: "GPU is lost",
-    FaultKind.NO_LIBRARY: "NVML Shared Library Not Found",
-    FaultKind.NOT_LOADED: "Driver Not Loaded",
-    FaultKind.MISMATCH: "Driver/library version mismatch",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong, with some devices or (``devices`` is None) with all of them or the driver."""
-
-    kind: FaultKind
-    devices: tuple[int, ...] | None
-    reason: str
-
-    def hits(self, index: int) -> bool:
-        """Whether a device has this fault."""
-        return self.kind not in DRIVER_FAULTS and (self.devices is None or index in self.devices)
-
-
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A process that exists in the scenario only; ``process.host`` is None where it is hidden."""
-
-    devices: tuple[int, ...]
-    process: GpuProcess
+from gpujobs.testing.strangers import Stranger
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,22 +106,27 @@ class Scenario:
     cuda_version: str | None = None
     release_delay: float = 0.0
 
-    def faults_of(self, index: int) -> Mapping[FaultKind, Fault]:
-        """What is wrong with a device."""
-        return {fault.kind: fault for fault in self.faults if fault.hits(index)}
+    def trouble(self, function: str, device: int | str | None = None) -> Fault | None:
+        """What is wrong with a function of the driver on a device."""
+        return next((fault for fault in self.faults if fault.hits(function, device)), None)
+
+    def stuck(self, device: Device) -> bool:
+        """Whether its memory never comes back."""
+        found = (fault for fault in self.faults if fault.kind is FaultKind.STUCK)
+        return any(fault.devices is None or device.label in fault.devices for fault in found)
 
 
 def build(values: object, where: str, name: str) -> Scenario:
     """The scenario in a file's values; ``where`` is what errors call it, ``name`` what made-up UUIDs come from."""
     entry = Entry(values, where)
     cpus = _cpus(entry.entry("cpus"))
-    devices = tuple(_device(item, index, name, cpus) for index, item in enumerate(entry.entries("devices")))
-    _refuse_twins(devices, where)
+    found = devices.read(entry.entries("devices"), where, name, cpus)
+    labels = [device.label for device in found]
     scenario = Scenario(
-        devices=devices,
-        strangers=_strangers(entry.entries("strangers"), len(devices)),
-        faults=tuple(_fault(item, len(devices)) for item in entry.entries("faults")),
-        links=_links(entry.entries("links"), devices),
+        devices=found,
+        strangers=strangers.read(entry.entries("strangers"), labels),
+        faults=tuple(faults.read(item, labels) for item in entry.entries("faults")),
+        links=_links(entry.entries("links"), found),
         cpus=cpus,
         driver_version=entry.read("driver_version", grammar.text, "590.48.01"),
         cuda_version=entry.read("cuda_version", grammar.text, "13.1"),
@@ -177,125 +136,16 @@ def build(values: object, where: str, name: str) -> Scenario:
     return scenario
 
 
-def _device(entry: Entry, index: int, name: str, cpus: CpuTopology | None) -> Device:
-    node = entry.read("numa_node", grammar.whole, None)
-    device = Device(
-        index=index,
-        minor=index,
-        uuid=entry.read("uuid", grammar.uuid, f"GPU-{uuid.uuid5(_NAMESPACE, f'{name}/{index}')}"),
-        name=entry.read("name", grammar.text, "NVIDIA A100 80GB PCIe"),
-        health=entry.read("health", grammar.one_of({health.value: health for health in Health}), Health.OK),
-        reason=entry.read("reason", grammar.text, None),
-        memory_total=entry.read("memory", grammar.size, 80 * 2**30),
-        memory_used=entry.read("used", grammar.size, 0),
-        memory_reserved=entry.read("reserved", grammar.size, 0),
-        utilisation=entry.read("utilisation", grammar.percent, 0),
-        memory_utilisation=entry.read("memory_utilisation", grammar.percent, 0),
-        temperature=entry.read("temperature", grammar.whole, 30),
-        fan=entry.read("fan", grammar.whole, None),
-        power=entry.read("power", grammar.number, 45.0),
-        power_limit=entry.read("power_limit", grammar.number, 300.0),
-        energy=entry.read("energy", grammar.number, None),
-        performance_state=entry.read("performance_state", grammar.whole, 0),
-        persistence=entry.read("persistence", grammar.flag, True),
-        display=entry.read("display", grammar.flag, False),
-        ecc_errors=entry.read("ecc_errors", grammar.whole, 0),
-        compute_mode=entry.read(
-            "compute_mode", grammar.one_of({mode.value: mode for mode in ComputeMode}), ComputeMode.DEFAULT
-        ),
-        mig=entry.read("mig", grammar.flag, False),
-        bus_id=entry.read("bus_id", grammar.text, f"00000000:{index + 1:02X}:00.0"),
-        numa_node=node,
-        cpus=entry.read("cpus", grammar.cpu_list, cpus.nodes.get(node) if cpus and node is not None else None),
-    )
-    entry.finish()
-    return _checked(device, entry.where)
-
-
-def _checked(device: Device, where: str) -> Device:
-    total, taken = device.memory_total or 0, (device.memory_used or 0) + (device.memory_reserved or 0)
-    if taken > total:
-        raise ScenarioError(f"{where}: used and reserved make {taken} bytes, more than its memory of {total}")
-    if device.health is not Health.OK and device.reason is None:
-        raise ScenarioError(f"{where}: a device whose health is {device.health.value!r} needs a reason")
-    return device
-
-
-def _refuse_twins(devices: tuple[Device, ...], where: str) -> None:
-    for one, other in combinations(devices, 2):
-        if one.uuid == other.uuid:
-            raise ScenarioError(f"{where}: devices {one.index} and {other.index} have the same uuid {one.uuid}")
-
-
-def _strangers(entries: list[Entry], count: int) -> tuple[Stranger, ...]:
-    strangers: dict[int, Stranger] = {}
-    for place, entry in enumerate(entries):
-        stranger = _stranger(entry, place, count)
-        if stranger.process.pid in strangers:
-            raise ScenarioError(f"{entry.where}: pid {stranger.process.pid} is used twice")
-        strangers[stranger.process.pid] = stranger
-    return tuple(strangers.values())
-
-
-def _stranger(entry: Entry, place: int, count: int) -> Stranger:
-    pid = entry.read("pid", grammar.whole, HIGHEST_PID + 1 + place)
-    if pid <= HIGHEST_PID:
-        raise ScenarioError(f"{entry.where}: pid must be above {HIGHEST_PID}, where no real process is, not {pid}")
-    hidden = entry.read("hidden", grammar.flag, False)
-    kinds = grammar.several_of({kind.value: kind for kind in ProcessKind})
-    stranger = Stranger(
-        devices=entry.need("device", grammar.indices(count)),
-        process=GpuProcess(
-            pid=pid,
-            kinds=entry.read("kinds", kinds, frozenset({ProcessKind.COMPUTE})),
-            memory=entry.need("memory", grammar.size_or_unknown),
-            host=None if hidden else _host(entry, pid),
-        ),
-    )
-    entry.finish()
-    return stranger
-
-
-def _host(entry: Entry, pid: int) -> HostProcess:
-    user = entry.read("user", grammar.text, "stranger")
-    elapsed = entry.read("elapsed", grammar.duration, 3600.0)
-    cpu_percent = entry.read("cpu_percent", grammar.number, None)
-    return HostProcess(
-        id=ProcessId(pid, 0),
-        uid=entry.read("uid", grammar.whole, 0 if user == "root" else _uid(user)),
-        user=user,
-        session=pid,
-        command=entry.read("command", grammar.text, "python train.py"),
-        state=entry.read("state", grammar.one_of({letter: letter for letter in "RSDTZI"}), "S"),
-        elapsed=elapsed,
-        cpu_seconds=None if cpu_percent is None else elapsed * cpu_percent / 100,
-        cpu_percent=cpu_percent,
-        rss=entry.read("rss", grammar.size, None),
-    )
-
-
-def _uid(user: str) -> int:
-    """A made-up uid, the same for the same name, above those that systems give out."""
-    return 2_000_000_000 + uuid.uuid5(_NAMESPACE, user).int % 100_000_000
-
-
-def _fault(entry: Entry, count: int) -> Fault:
-    kind = entry.need("kind", grammar.one_of({kind.value: kind for kind in FaultKind}))
-    devices = None if kind in DRIVER_FAULTS else entry.read("device", grammar.indices(count), None)
-    fault = Fault(kind, devices, entry.read("reason", grammar.text, _REASONS.get(kind, "Unknown Error")))
-    entry.finish()
-    return fault
-
-
-def _links(entries: list[Entry], devices: tuple[Device, ...]) -> Mapping[frozenset[int], Link]:
+def _links(entries: list[Entry], found: tuple[Device, ...]) -> Mapping[frozenset[int], Link]:
+    cards = [device for device in found if device.slice is None]
     links: dict[frozenset[int], Link] = {}
-    for one, other in combinations(devices, 2):
+    for one, other in combinations(cards, 2):
         if one.numa_node is not None and other.numa_node is not None:
             same = one.numa_node == other.numa_node
             links[frozenset({one.index, other.index})] = Link.NODE if same else Link.SYSTEM
     for entry in entries:
-        ends = [entry.need(key, grammar.indices(len(devices))) for key in ("a", "b")]
-        pair = frozenset(ends[0] + ends[1])
+        ends = [entry.need(key, grammar.labels(range(len(cards)))) for key in ("a", "b")]
+        pair = frozenset(int(end) for end in ends[0] + ends[1])
         if len(pair) != 2:
             raise ScenarioError(f"{entry.where}: a and b must be two different devices, not {sorted(pair)}")
         links[pair] = entry.need("kind", grammar.one_of({link.name.lower(): link for link in Link}))

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from itertools import combinations
-from typing import Any
 
 from gpujobs.errors import ScenarioError
-from gpujobs.machine.driver import Header, Links, Part, Problem
-from gpujobs.model import (
-    CpuTopology,
-    Device,
-    DriverState,
-    GpuProcess,
-    Health,
-    HostProcess,
-    Link,
-    ProcessKind,
-)
+from gpujobs.machine.driver import Part, Problem
+from gpujobs.machine.nvml import NvmlDriver
+from gpujobs.machine.nvml_faults import Absent
+from gpujobs.model import CpuTopology, Device, GpuProcess, HostProcess, replace
+from gpujobs.states import DriverState, Health, ProcessKind
 from gpujobs.testing.live import Registration, dead_since, folder_of, registrations
-from gpujobs.testing.scenario import DRIVER_FAULTS, HIGHEST_PID, Fault, FaultKind, Scenario
+from gpujobs.testing.scenario import Scenario
+from gpujobs.testing.scriptednvml import ScriptedNvml
 from gpujobs.testing.source import load
 
-_LOST_FIELDS: Mapping[FaultKind, tuple[str, ...]] = {
-    FaultKind.NO_MEMORY: ("memory_total", "memory_used", "memory_free", "memory_reserved"),
-    FaultKind.NO_PROCESSES: ("processes",),
-    FaultKind.NO_UTILISATION: ("utilisation", "memory_utilisation"),
-    FaultKind.NO_TEMPERATURE: ("temperature",),
-    FaultKind.NO_POWER: ("power", "power_limit", "energy"),
-}
+_NO_SYSFS = "/nonexistent"  # nothing of the real machine's kernel belongs to a scripted one
 
 
 class ScriptedDriver:
-    """Shows the devices of a scenario, with whatever is wrong with them."""
+    """Shows the devices of a scenario, with whatever is wrong with them, by the code that reads real ones."""
 
     def __init__(self, scenario: str) -> None:
         self.scenario = scenario
@@ -47,24 +32,14 @@ class ScriptedDriver:
         except ScenarioError as error:
             emit(Problem(DriverState.FAILED, str(error)))
             return
-        for fault in scenario.faults:
-            if fault.kind in DRIVER_FAULTS:
-                emit(Problem(DRIVER_FAULTS[fault.kind], fault.reason))
-                return
-            if fault.kind is FaultKind.HANG and fault.devices is None:
-                _block()
-        emit(Header(len(scenario.devices), scenario.driver_version, scenario.cuda_version))
-        shown = [self._show(scenario, device, emit) for device in scenario.devices]
-        emit(Links(_links(scenario, shown)))
-
-    def _show(self, scenario: Scenario, device: Device, emit: Callable[[Part], None]) -> Device:
-        faults = scenario.faults_of(device.index)
-        if FaultKind.HANG in faults:
-            _block()
-        noted = [entry for entry in registrations(folder_of(self.scenario)) if entry.device == device.uuid]
-        shown = _as_read(scenario, device, faults, noted)
-        emit(shown)
-        return shown
+        noted = list(registrations(folder_of(self.scenario)))
+        devices = _shared([_now(scenario, device, noted) for device in scenario.devices])
+        idle = {one.process.pid: one.idle for one in scenario.strangers if one.idle is not None}
+        nodes = {device.bus_id: device.numa_node for device in devices}
+        degraded = {one.place: one for one in devices if one.health is Health.DEGRADED}
+        NvmlDriver(_NO_SYSFS, ScriptedNvml(scenario, devices, idle), lambda bus: _node(nodes[bus])).read(
+            lambda part: emit(_as_told(part, degraded))
+        )
 
 
 class ScriptedHost:
@@ -86,43 +61,72 @@ class ScriptedHost:
         from gpujobs.machine.procs import describe
 
         wanted = set(pids)
-        strangers = (stranger.process for stranger in load(self.scenario).strangers)
-        scripted = {process.pid: process.host for process in strangers if process.host and process.pid in wanted}
-        return {**describe(sorted(pid for pid in wanted if pid <= HIGHEST_PID), over), **scripted}
+        strangers = {one.process.pid: one.process for one in load(self.scenario).strangers if not one.real}
+        scripted = {pid: one.host for pid, one in strangers.items() if one.host and pid in wanted}
+        return {**describe(sorted(wanted - strangers.keys()), over), **scripted}
 
 
-def _block() -> None:
-    while True:
-        signal.pause()
+def _node(node: int | None) -> int:
+    if node is None:
+        raise Absent("the scenario names none")
+    return node
 
 
-def _as_read(
-    scenario: Scenario, device: Device, faults: Mapping[FaultKind, Fault], noted: list[Registration]
-) -> Device:
-    if FaultKind.UNUSABLE in faults:
-        return Device(device.index, health=Health.UNUSABLE, reason=faults[FaultKind.UNUSABLE].reason)
-    if device.health is Health.UNUSABLE:
-        known = {name: getattr(device, name) for name in ("uuid", "name", "bus_id", "minor")}
-        return Device(device.index, health=device.health, reason=device.reason, **known)
-    strangers = [stranger.process for stranger in scenario.strangers if device.index in stranger.devices]
-    stuck = FaultKind.STUCK in faults
-    seen = [entry for entry in noted if entry.alive or (not stuck and _lingers(entry, scenario.release_delay))]
-    leaked = sum(entry.memory for entry in noted if stuck and not entry.alive)
-    processes = [replace(process, host=None) for process in strangers] + [
-        GpuProcess(entry.process.pid, frozenset({ProcessKind.COMPUTE}), entry.memory) for entry in seen
+def _as_told(part: Part, degraded: Mapping[tuple[int, int], Device]) -> Part:
+    """A device that the scenario calls degraded is, whatever can be read of it."""
+    if isinstance(part, Device) and part.health is Health.OK and (told := degraded.get(part.place)):
+        return replace(part, health=told.health, reason=told.reason)
+    return part
+
+
+def _now(scenario: Scenario, device: Device, noted: list[Registration]) -> Device:
+    """A device with the processes that are on it at this moment, and their memory."""
+    stuck = scenario.stuck(device)
+    here = [entry for entry in noted if entry.device == device.uuid]
+    seen = [entry for entry in here if entry.alive or (not stuck and _lingers(entry, scenario.release_delay))]
+    strangers = [replace(one.process, host=None) for one in scenario.strangers if device.label in one.devices]
+    processes = strangers + [
+        GpuProcess(
+            entry.process.pid,
+            frozenset({ProcessKind.COMPUTE}),
+            entry.memory,
+            utilisation=entry.utilisation if entry.alive and entry.utilisation else None,
+        )
+        for entry in seen
     ]
+    leaked = sum(entry.memory for entry in here if stuck and not entry.alive)
     total, reserved = device.memory_total or 0, device.memory_reserved or 0
     used = (device.memory_used or 0) + leaked + sum(process.memory or 0 for process in processes)
     used = min(used, total - reserved)
     busy = (device.utilisation or 0) + sum(entry.utilisation for entry in seen if entry.alive)
-    healthy = replace(
+    return replace(
         device,
         memory_used=used,
         memory_free=total - reserved - used,
-        utilisation=min(busy, 100),
+        utilisation=None if device.mig or device.slice else min(busy, 100),
         processes=tuple(sorted(processes, key=lambda process: process.pid)),
     )
-    return _without(healthy, faults)
+
+
+def _shared(devices: Iterable[Device]) -> list[Device]:
+    """The same, where slices of one GPU instance have one memory between them, and their card has them all."""
+    listed, used = list(devices), dict[tuple[int, int | None], int]()
+    for device in listed:
+        if device.slice:
+            place = device.index, device.slice.gpu_instance
+            used[place] = used.get(place, 0) + (device.memory_used or 0)
+    return [_in_use(one, _used(one, used)) for one in listed]
+
+
+def _used(device: Device, by_instance: Mapping[tuple[int, int | None], int]) -> int:
+    if device.slice:
+        return by_instance[device.index, device.slice.gpu_instance]
+    return (device.memory_used or 0) + sum(used for (card, _), used in by_instance.items() if card == device.index)
+
+
+def _in_use(device: Device, used: int) -> Device:
+    most = (device.memory_total or 0) - (device.memory_reserved or 0)
+    return replace(device, memory_used=min(used, most), memory_free=max(0, most - used))
 
 
 def _lingers(entry: Registration, delay: float) -> bool:
@@ -131,21 +135,3 @@ def _lingers(entry: Registration, delay: float) -> bool:
         return False
     since = dead_since(entry)
     return since is not None and time.time() < since + delay
-
-
-def _without(device: Device, faults: Mapping[FaultKind, Fault]) -> Device:
-    lost = {name: fault.reason for kind, fault in faults.items() for name in _LOST_FIELDS.get(kind, ())}
-    if not lost:
-        return device
-    gone: dict[str, Any] = dict.fromkeys(lost)
-    reasons = [f"{kind}: {fault.reason}" for kind, fault in faults.items() if kind in _LOST_FIELDS]
-    return replace(device, health=Health.DEGRADED, reason=device.reason or "; ".join(reasons), errors=lost, **gone)
-
-
-def _links(scenario: Scenario, shown: list[Device]) -> dict[frozenset[str], Link]:
-    known = [(device.index, device.uuid) for device in shown if device.uuid]
-    return {
-        frozenset({one_uuid, other_uuid}): scenario.links[frozenset({one, other})]
-        for (one, one_uuid), (other, other_uuid) in combinations(known, 2)
-        if frozenset({one, other}) in scenario.links
-    }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from gpujobs.model import Lease, Request, Snapshot, Ticket
+from gpujobs.model import Lease, Request, Snapshot, Ticket, replace
 from gpujobs.units import format_cpu_list, format_duration, format_size
 from gpujobs.views.processes import LONGEST_RUN, run_label, user_cell
 from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut
@@ -28,20 +28,21 @@ _QUEUE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A ticket and the sentence that says why it has to wait."""
 
     ticket: Ticket
     reason: str | None = None
 
 
-def lease_table(leases: Sequence[Lease], snapshot: Snapshot, now: float, uid: int | None) -> Table:
+def lease_table(
+    leases: Sequence[Lease], snapshot: Snapshot, now: float, uid: int | None, terminal: int | None = None
+) -> Table:
     """Who holds what, since how long, and for about how much longer."""
     rows = [
         Row(
             [
-                _indices(lease, snapshot),
+                _labels(lease, snapshot),
                 user_cell(lease.user),
                 cut(clean(run_label(lease)), LONGEST_RUN),
                 format_duration(max(now - lease.since, 0)),
@@ -54,10 +55,13 @@ def lease_table(leases: Sequence[Lease], snapshot: Snapshot, now: float, uid: in
         )
         for lease in leases
     ]
-    return Table(_HELD, rows)
+    table = Table(_HELD, rows)
+    return table.fitted(terminal, "CPUS", "THREADS", "HELD FOR") if terminal else table
 
 
-def waiting_table(waiting: Sequence[Waiting], snapshot: Snapshot, now: float, uid: int | None) -> Table:
+def waiting_table(
+    waiting: Sequence[Waiting], snapshot: Snapshot, now: float, uid: int | None, terminal: int | None = None
+) -> Table:
     """Who waits, in the order of their turns, each with what stands in the way."""
     rows = [
         Row(
@@ -73,7 +77,11 @@ def waiting_table(waiting: Sequence[Waiting], snapshot: Snapshot, now: float, ui
         )
         for place, entry in enumerate(waiting, 1)
     ]
-    return Table(_QUEUE, rows)
+    table = Table(_QUEUE, rows)
+    if terminal is None or table.least() <= terminal:
+        return table
+    told = [replace(row, below=[f"wants {row.cells[-1]}", *row.below]) for row in rows]
+    return Table(_QUEUE, told).without({"WANTS"})
 
 
 def wants(request: Request, snapshot: Snapshot) -> str:
@@ -87,19 +95,22 @@ def wants(request: Request, snapshot: Snapshot) -> str:
 
 
 def device_list(uuids: Sequence[str], snapshot: Snapshot) -> str:
-    """``GPU 0-1``; of what the driver does not show, the beginning of the UUID."""
+    """``GPU 0-1,2:0``; of what the driver does not show, the beginning of the UUID."""
     known = _known(uuids, snapshot)
-    listed = [f"GPU {format_cpu_list(known)}"] if known else []
+    listed = [f"GPU {known}"] if known else []
     return ",".join(listed + [clean(uuid)[:12] for uuid in _lost(uuids, snapshot)])
 
 
-def _indices(lease: Lease, snapshot: Snapshot) -> str:
+def _labels(lease: Lease, snapshot: Snapshot) -> str:
     marks = ["?"] * len(_lost(lease.devices, snapshot))
-    return ",".join(filter(None, [format_cpu_list(_known(lease.devices, snapshot)), *marks])) or "none"
+    return ",".join(filter(None, [_known(lease.devices, snapshot), *marks])) or "none"
 
 
-def _known(uuids: Sequence[str], snapshot: Snapshot) -> frozenset[int]:
-    return frozenset(device.index for device in snapshot.devices if device.uuid in uuids)
+def _known(uuids: Sequence[str], snapshot: Snapshot) -> str:
+    """The devices of these UUIDs that the driver shows: cards as ranges, then slices."""
+    there = [device for device in snapshot.devices if device.uuid in uuids]
+    cards = format_cpu_list(frozenset(device.index for device in there if device.slice is None))
+    return ",".join(filter(None, [cards, *(str(device.label) for device in there if device.slice)]))
 
 
 def _lost(uuids: Sequence[str], snapshot: Snapshot) -> list[str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from gpujobs.model import UNKNOWN_USER, Device, GpuProcess, HostProcess, Lease, Snapshot
+from gpujobs.model import UNKNOWN_USER, Device, GpuProcess, HostProcess, Lease
+from gpujobs.units import format_duration
+from gpujobs.views.ordering import Entry
+from gpujobs.views.selection import Chosen, Hidden, Selection
 from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut, framed, ruler, width
 
-_RUN = Column("RUN", gap=2, to_left=True)
+COMMAND_LENGTH = 20  # nvidia-htop's
+_SHORT_COMMAND = 12  # rather than a line that the terminal breaks
 _COLUMNS = (
     Column("GPU", 3, gap=0),
     Column("PID", 5),
@@ -17,28 +22,74 @@ _COLUMNS = (
     Column("%MEM", 5),
     Column("TIME", 9),
 )
-_COMMAND = Column("COMMAND", 20, gap=2, to_left=True)
-_SHORT_COMMAND = Column("COMMAND", 12, gap=2, to_left=True)  # rather than a line that the terminal breaks
+_MORE = (Column("SM", 4), Column("IDLE", 6), Column("RUN", gap=2, to_left=True))
+_EXTRAS = tuple(column.header for column in _MORE)
 LONGEST_RUN = 16
 NOT_VISIBLE = "(not visible here)"
+_HIDDEN = {
+    Hidden.GPU: "on other GPUs",
+    Hidden.PID: "of other processes",
+    Hidden.USER: "of other users",
+    Hidden.UNKNOWN_USER: "{their} not known",
+    Hidden.TOP: "below the top {top}",
+}
+
+
+class Surroundings(NamedTuple):
+    """What the rows of processes need besides themselves; ``now`` is wall clock, ``host_memory`` bytes."""
+
+    leases: Sequence[Lease]
+    host_memory: int | None
+    now: float
 
 
 def process_table(
-    snapshot: Snapshot, leases: Sequence[Lease], host_memory: int | None, terminal: int | None
+    chosen: Chosen, selection: Selection, around: Surroundings, terminal: int | None, length: int | None
 ) -> Table | None:
-    """Every process of every device; None where there is none.
+    """The processes that were chosen, and how many were not; None where there is nothing to say.
 
-    Without a terminal this is what nvidia-htop prints; a terminal has it fitted to its width, with each process's run
-    where there is room.
+    Without a terminal this is what nvidia-htop prints, its commands cut at ``length``; a terminal has it fitted to its
+    width, with more columns where there is room and fewer where there is none.
     """
-    rows = [row for device in snapshot.devices for row in _rows(device, leases, host_memory)]
-    if not rows:
+    rows = [Row(_cells(entry, around)) for entry in chosen.entries]
+    footer = _footer(chosen, selection)
+    if not rows and not footer:
         return None
-    extended = Table([*_COLUMNS, _RUN, _COMMAND], [Row(cells) for cells in rows])
-    if any(cells[-2] for cells in rows) and extended.least() <= (terminal or 0):
-        return extended
-    command = _SHORT_COMMAND if terminal else _COMMAND
-    return Table([*_COLUMNS, command], [Row([*cells[:-2], cells[-1]]) for cells in rows])
+    if terminal is None:
+        command = Column("COMMAND", length or COMMAND_LENGTH, gap=2, to_left=True)
+        return Table([*_COLUMNS, *_MORE, command], rows, footer).without(_EXTRAS)
+    return _fitted(rows, footer, terminal, length)
+
+
+def _fitted(rows: Sequence[Row], footer: Sequence[str], terminal: int, length: int | None) -> Table:
+    """As many columns as there is room for, next to commands that can still be recognised."""
+    if length:
+        rows = [Row([*row.cells[:-1], cut(row.cells[-1], length)]) for row in rows]
+    empty = [name for place, name in enumerate(_EXTRAS, len(_COLUMNS)) if not _says_anything(rows, place)]
+    command = Column("COMMAND", COMMAND_LENGTH, gap=2, to_left=True)
+    table = Table([*_COLUMNS, *_MORE, command], rows, footer).without(empty)
+    table = table.fitted(terminal, "SM", "IDLE", "RUN")
+    if any(column.header in _EXTRAS for column in table.columns):
+        return table
+    least = Column("COMMAND", _SHORT_COMMAND, gap=2, to_left=True)
+    return Table([*table.columns[:-1], least], table.rows, footer).fitted(terminal, "%MEM", "TIME", "%CPU")
+
+
+def _says_anything(rows: Sequence[Row], place: int) -> bool:
+    return any(row.cells[place] not in ("", UNKNOWN) for row in rows)
+
+
+def _footer(chosen: Chosen, selection: Selection) -> list[str]:
+    """That nothing passes, where something could have; and what is left out, and why."""
+    none = [f"no process passes the filter: {clean(selection.filters)}"] if selection.filters else []
+    listed = any(entry.process for entry in chosen.entries)
+    return ([] if listed else none) + [_left_out(reason, count, selection) for reason, count in chosen.hidden.items()]
+
+
+def _left_out(reason: Hidden, count: int, selection: Selection) -> str:
+    one = count == 1
+    why = _HIDDEN[reason].format(their="its user is" if one else "their users are", top=selection.top)
+    return f"{count} row{'' if one else 's'} hidden: {why}"
 
 
 def no_processes(total: int) -> list[str]:
@@ -63,30 +114,41 @@ def user_cell(user: str) -> str:
     return name if width(name) <= 8 else cut(name, 8, "+")
 
 
-def _rows(device: Device, leases: Sequence[Lease], host_memory: int | None) -> list[list[str]]:
-    index = str(device.index)
-    if device.processes is None:
-        reason = device.errors.get("processes") or device.reason or UNKNOWN
-        return [[index, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, "", clean(reason)]]
-    return [[index, *_cells(process, leases, host_memory)] for process in device.processes]
+def _cells(entry: Entry, around: Surroundings) -> list[str]:
+    """A cell for every column there can be."""
+    device, process = entry
+    label = str(device.label)
+    if process is None:
+        return [label, *[UNKNOWN] * (len(_COLUMNS) - 1), "", "", "", _why_unread(device)]
+    return [label, *_figures(process, around), *_activity(process, around.now), *_what(process, around.leases)]
 
 
-def _cells(process: GpuProcess, leases: Sequence[Lease], host_memory: int | None) -> list[str]:
+def _why_unread(device: Device) -> str:
+    return clean(device.errors.get("processes") or device.reason or UNKNOWN)
+
+
+def _figures(process: GpuProcess, around: Surroundings) -> list[str]:
     memory = UNKNOWN if process.memory is None else f"{process.memory // 2**20}MiB"
     host = process.host
     if host is None:
-        return [str(process.pid), UNKNOWN_USER, memory, UNKNOWN, UNKNOWN, UNKNOWN, "", NOT_VISIBLE]
+        return [str(process.pid), UNKNOWN_USER, memory, UNKNOWN, UNKNOWN, UNKNOWN]
+    share = _percent(_share(host, around.host_memory))
+    return [str(process.pid), user_cell(host.user), memory, _percent(host.cpu_percent), share, _elapsed(host.elapsed)]
+
+
+def _activity(process: GpuProcess, now: float) -> list[str]:
+    """How much of the multiprocessors it uses, and for how long it has used none of them."""
+    load = UNKNOWN if process.utilisation is None else f"{process.utilisation}%"
+    if process.utilisation:
+        return [load, "busy"]
+    return [load, UNKNOWN if process.idle_since is None else format_duration(max(now - process.idle_since, 0))]
+
+
+def _what(process: GpuProcess, leases: Sequence[Lease]) -> list[str]:
+    if process.host is None:
+        return ["", NOT_VISIBLE]
     lease = owner(process, leases)
-    return [
-        str(process.pid),
-        user_cell(host.user),
-        memory,
-        _percent(host.cpu_percent),
-        _percent(_share(host, host_memory)),
-        _elapsed(host.elapsed),
-        cut(clean(run_label(lease)), LONGEST_RUN) if lease else "",
-        clean(host.command),
-    ]
+    return [cut(clean(run_label(lease)), LONGEST_RUN) if lease else "", clean(process.host.command)]
 
 
 def _share(host: HostProcess, host_memory: int | None) -> float | None:

@@ -47,9 +47,9 @@ def _never(refusal: Refusal, now: float) -> str:
 
 def _clauses(obstacles: Sequence[Obstacle], now: float) -> str:
     """What is in the way, the same on several devices said once, and not more than can be read."""
-    devices: dict[tuple[str, str], list[int]] = {}
+    devices: dict[tuple[str, str], list[int | str]] = {}
     for predicate, members in _predicates(obstacles, now).items():
-        devices[predicate] = sorted({one.device for one in members if one.device is not None})
+        devices[predicate] = sorted({one.device for one in members if one.device is not None}, key=_place)
     clauses = [_clause(verb, rest, indices) for (verb, rest), indices in devices.items()]
     if len(clauses) > _MOST_CLAUSES:
         dropped = list(devices.values())[_MOST_CLAUSES - 1 :]
@@ -60,7 +60,7 @@ def _clauses(obstacles: Sequence[Obstacle], now: float) -> str:
 def _predicates(obstacles: Sequence[Obstacle], now: float) -> Mapping[tuple[str, str], Sequence[Obstacle]]:
     """Obstacles by what is said of them; those of the queue are one per device, however many tickets are ahead."""
     said: dict[tuple[str, str], list[Obstacle]] = {}
-    ahead: dict[int | None, list[Obstacle]] = {}
+    ahead: dict[int | str | None, list[Obstacle]] = {}
     for obstacle in sorted(obstacles, key=lambda one: one.kind in _LAST):
         if obstacle.kind is Hindrance.QUEUE:
             ahead.setdefault(obstacle.device, []).append(obstacle)
@@ -71,7 +71,12 @@ def _predicates(obstacles: Sequence[Obstacle], now: float) -> Mapping[tuple[str,
     return said
 
 
-def _clause(verb: str, rest: str, devices: Sequence[int]) -> str:
+def _place(device: int | str) -> list[int]:
+    """GPU 10 stands behind 2, and 0:2 behind 0."""
+    return [int(part) for part in str(device).split(":")]
+
+
+def _clause(verb: str, rest: str, devices: Sequence[int | str]) -> str:
     if not devices:
         return rest
     subject = f"GPU{'s' if len(devices) > 1 else ''} {', '.join(map(str, devices))}"
@@ -127,6 +132,8 @@ def _state(one: Obstacle) -> tuple[str, str]:
             return "is", f"hidden by {_words(one.what)}"
         case Hindrance.UNUSABLE | Hindrance.PROHIBITED if one.device is not None:
             return "cannot", f"be used: {_words(one.what)}"
+        case Hindrance.SLICE:
+            return "cannot", _words(one.what)
         case Hindrance.UNUSABLE:
             return "", f"not every GPU can be seen: {_words(one.what)}"
         case _:

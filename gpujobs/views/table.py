@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from gpujobs.model import replace
 
 RESET, BOLD, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
 UNKNOWN = "N/A"
@@ -85,8 +87,7 @@ def wrap(text: str, columns: int) -> list[str]:
     return [line for line in lines if line]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column that widens to its longest cell; ``gap`` blanks stand before it, and what is cut ends in ``mark``."""
 
     header: str
@@ -96,8 +97,7 @@ class Column:
     mark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Cells, whether they are the reader's own, and lines of explanation under them."""
 
     cells: Sequence[str]
@@ -105,38 +105,61 @@ class Row:
     below: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A boxed table. The last column takes what room there is, at least its ``least``, and is cut to it."""
+class Table(NamedTuple):
+    """A boxed table, with what is to be said of it below its rows.
+
+    The last column holds text of any length: it takes what room there is, at least its ``least``, and is cut to it.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Row]
+    footer: Sequence[str] = ()
 
     def least(self) -> int:
         """The width below which it cannot go."""
         return 2 + 2 + sum(column.gap for column in self.columns) + sum(self._sizes(0)) + 2
 
+    def without(self, headers: Collection[str]) -> Table:
+        """The table without the columns of these headers."""
+        kept = [place for place, column in enumerate(self.columns) if column.header not in headers]
+        rows = [replace(row, cells=[row.cells[place] for place in kept]) for row in self.rows]
+        return replace(self, columns=[self.columns[place] for place in kept], rows=rows)
+
+    def fitted(self, total: int, *sacrifices: str) -> Table:
+        """The table, without as many of these columns, one after another, as it takes to be no wider than this."""
+        fitting, rest = self, list(sacrifices)
+        while rest and fitting.least() > total:
+            fitting = fitting.without({rest.pop(0)})
+        return fitting
+
     def lines(self, total: int, color: bool = False) -> list[str]:
-        """The table at its width, or as narrow as it can be; the reader's own rows have a star."""
-        total = max(total, self.least())
+        """The table at this width, cut where it is wider; the reader's own rows have a star."""
         sizes = self._sizes(total - self.least())
-        rows = [ruler(total - 2), framed(self._line([column.header for column in self.columns], sizes), total - 2)]
+        rows = [ruler(total - 2)]
+        if self.rows:
+            rows.append(self._framed(self._line([column.header for column in self.columns], sizes), total))
         for row in self.rows:
             text = self._line(row.cells, sizes, "*" if row.mine else " ")
-            rows.append(framed(text, total - 2, BOLD if row.mine and color else None))
+            rows.append(self._framed(text, total, BOLD if row.mine and color else None))
             rows += [framed(f"      {part}", total - 2) for text in row.below for part in wrap(text, total - 10)]
+        rows += [framed(f"  {part}", total - 2) for text in self.footer for part in wrap(text, total - 6)]
         return [*rows, ruler(total - 2)]
 
     def _sizes(self, spare: int) -> list[int]:
         by_column = zip(self.columns, *(row.cells for row in self.rows), strict=True)
         sizes = [max(column.least, len(column.header), *map(width, cells), 0) for column, *cells in by_column]
-        return [*sizes[:-1], self.columns[-1].least + spare]
+        last = self.columns[-1]
+        return [*sizes[:-1], max(last.least + spare, 1)] if last.to_left else sizes
 
     def _line(self, cells: Sequence[str], sizes: Sequence[int], mark: str = " ") -> str:
         parts = [f"{mark} "]
         for column, size, cell in zip(self.columns, sizes, cells, strict=True):
             parts.append(" " * column.gap + (left if column.to_left else right)(cut(cell, size, column.mark), size))
         return "".join(parts)
+
+    @staticmethod
+    def _framed(text: str, total: int, colour: str | None = None) -> str:
+        return framed(cut(text, total - 2), total - 2, colour)
 
 
 def ruler(inner: int) -> str:

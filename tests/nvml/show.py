@@ -1,51 +1,85 @@
 """Show what our driver reads. Lives where the stand-in is the NVML: the tests ask it, one JSON line each.
 
-A request is a scenario (the ``FAKE_NVML…`` variables), and whether to go on with the driver of the request before. An
-answer is the list of parts; with a ``deadline``, the snapshot of a reader that runs this driver.
+A request is a list of looks: each a ``machine`` as the stand-in has it (or a ``text`` that may be none), what is
+``extra`` in it, the folder of those who are ``live`` on it, and whether to go on with the driver of the look before
+(``same``). The answer is a list of the same length, each item a list of the parts that were read; with a ``deadline``,
+the snapshot of a reader that runs this driver; with a ``scene``, what that function of ``scenes.py`` returns of the
+``arguments``; with ``called``, the functions of nvidia-ml-py that were called.
 """
 
-import dataclasses
 import json
 import os
 import sys
+import traceback
+from pathlib import Path
+
+import pynvml
+import scenes
+from plain import plain
 
 from gpujobs.machine.nvml import NvmlDriver
 from gpujobs.machine.reader import DriverSpec, Reader
 
 
-def plain(value):
-    """A value as JSON has it."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {
-            " ".join(sorted(key)) if isinstance(key, frozenset) else key: plain(each) for key, each in value.items()
-        }
-    if isinstance(value, tuple | list):
-        return [plain(each) for each in value]
-    return sorted(value) if isinstance(value, frozenset) else value
+class Recorder:
+    """The binding, and the names of the functions that it was asked for."""
+
+    def __init__(self):
+        self.names = set()
+
+    def __getattr__(self, name):
+        found = getattr(pynvml, name)
+        if callable(found):
+            self.names.add(name)
+        return found
 
 
-def snapshot(sysfs, deadline):
-    """What a reader gets."""
-    with Reader(DriverSpec("gpujobs.machine.nvml:NvmlDriver", sysfs)) as reader:
-        return reader.snapshot(deadline)
+class Shower:
+    """Answers one look after the other."""
+
+    def __init__(self, sysfs):
+        self.sysfs = sysfs
+        self.driver = NvmlDriver(sysfs)
+
+    def show(self, look):
+        """What is asked for, of the machine in the look."""
+        if "machine" in look:
+            replace(Path(os.environ["FAKE_NVML_SCENARIO"]), json.dumps(look["machine"]))
+        if "text" in look:
+            replace(Path(os.environ["FAKE_NVML_SCENARIO"]), look["text"])
+        os.environ["FAKE_NVML_EXTRA"] = look.get("extra", "")
+        os.environ["FAKE_NVML_LIVE"] = look.get("live", "")
+        if "scene" in look:
+            return getattr(scenes, look["scene"])(*look.get("arguments", ()))
+        if "deadline" in look:
+            with Reader(DriverSpec("gpujobs.machine.nvml:NvmlDriver", self.sysfs)) as reader:
+                return reader.snapshot(look["deadline"])
+        if "called" in look:
+            recorder = Recorder()
+            NvmlDriver(self.sysfs, nvml=recorder).read([].append)
+            return recorder.names
+        if not look.get("same"):
+            self.driver = NvmlDriver(self.sysfs)
+        parts = []
+        self.driver.read(parts.append)
+        return parts
+
+
+def replace(path, text):
+    """Write aside and rename: the stand-in sees another file."""
+    aside = path.with_name(".aside")
+    aside.write_text(text)
+    aside.rename(path)
 
 
 def main(sysfs):
-    driver = NvmlDriver(sysfs)
+    shower = Shower(sysfs)
     for line in sys.stdin:
-        request = json.loads(line)
-        for name in [name for name in os.environ if name.startswith("FAKE_NVML")]:
-            del os.environ[name]
-        os.environ.update(request["scenario"])
-        if "deadline" in request:
-            answer = snapshot(sysfs, request["deadline"])
-        else:
-            driver = driver if request["same"] else NvmlDriver(sysfs)
-            answer = []
-            driver.read(answer.append)
-        print(json.dumps(plain(answer)), flush=True)  # noqa: T201
+        try:
+            answer = [plain(shower.show(look)) for look in json.loads(line)]
+        except Exception:  # noqa: BLE001  # the test fails, and shows this
+            answer = traceback.format_exc()
+        print(json.dumps(answer), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
