@@ -7,17 +7,20 @@ import os
 import sys
 from typing import NoReturn
 
+# What is typed most, and by scripts -> the shape of its output.
+_PLAIN = {(): None, ("status",): None, ("status", "--json"): "gpujobs", ("status", "--json=gpustat"): "gpustat"}
 _COMPLETING = "_GPUJOBS_COMPLETE"  # set by the shell's completion, which goes through the command line
 
 
 def main() -> NoReturn:
-    """Run what was typed. A status without options has nothing to parse, and needs no parser."""
-    if sys.argv[1:] in ([], ["status"]) and _COMPLETING not in os.environ:
+    """Run what was typed. A plain status has nothing to parse, and needs no parser."""
+    if tuple(sys.argv[1:]) in _PLAIN and _COMPLETING not in os.environ:
         gc.disable()  # until all is imported: nothing of that is garbage
         from gpujobs.cli import door
         from gpujobs.cli.showing import show
 
-        door.run(show, at_once=True)
+        shape = _PLAIN[tuple(sys.argv[1:])]
+        door.run(lambda: show(shape), at_once=True)
     from gpujobs.cli.main import main as command_line
 
     command_line()

@@ -40,13 +40,13 @@ def seen(samples, activity=None):
     ("expected", "samples"),
     [
         ((None, None), []),
-        ((40, 1), [(7, 1, 40)]),
+        ((40, None), [(7, 1, 40)]),  # it is busy
         ((0, 30), [(7, 30, 40), (7, 1, 0)]),  # it has stopped
         ((0, 30), [(7, 1, 0), (7, 30, 0)]),  # never seen to work: idle for at least as long as there are samples
         ((None, 60), [(7, 60, 40)]),  # too old to say what it does now
         ((None, None), [(7, 1, 101)]),  # more than all is nothing
         ((None, None), [(7, -60, 40)]),  # from the future
-        ((5, 1), [(7, 2, 90), (7, 1, 5)]),  # the newest
+        ((5, None), [(7, 2, 90), (7, 1, 5)]),  # the newest
     ],
 )
 def test_what_samples_tell(expected, samples):
@@ -67,7 +67,7 @@ def test_between_two_looks_what_was_known_is_kept():
     activity, samples = Activity(), Samples((7, 50, 30), (8, 40, 20))
     assert seen(samples, activity) == [(None, 50), (None, 40)]
     samples.samples += Samples((8, 1, 10)).samples
-    assert seen(samples, activity) == [(None, 50), (10, 1)]
+    assert seen(samples, activity) == [(None, 50), (10, None)]
     assert samples.asked == [0, samples.samples[1].timeStamp]
 
 

@@ -207,5 +207,7 @@ def test_a_device_that_never_answers_costs_the_deadline_and_no_other_device(fold
         snapshot = reader.snapshot(1.0)
     assert [device.label for device in snapshot.devices] == LABELS
     assert [device.health for device in snapshot.devices] == [Health.UNUSABLE] + [Health.OK] * 4
+    named = function != "nvmlDeviceGetHandleByIndex"
+    assert ((snapshot.devices[0].name is None), (snapshot.devices[0].uuid is None)) == (not named, not named)
     assert snapshot.devices[0].reason == "did not answer within 1 s"
     assert (snapshot.driver, snapshot.driver_message) == (DriverState.OK, "did not answer within 1 s")

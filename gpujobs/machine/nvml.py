@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gpujobs.machine import pci
@@ -30,7 +30,8 @@ _NEEDED = (
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetMemoryInfo",
 )
-_PATIENCE = 1.0  # seconds; the links of the cards that were quicker are told before the others are waited for
+_NAMES = ("name", "bus_id", "minor")  # of a card that stopped answering, no more than this means anything
+_PATIENCE = 0.5  # seconds; then what is known so far of slower cards is told, and the links of those that were quicker
 
 
 class NvmlDriver:
@@ -61,7 +62,7 @@ class NvmlDriver:
             emit(self._problem(count))
             return
         emit(self._header(int(count)))
-        _Reading(self._card, emit).of_all(int(count), self._links)
+        _Look(self._card, emit).of_all(int(count), self._links)
 
     def _open(self) -> Problem | None:
         if self._nvml is not None:
@@ -91,27 +92,27 @@ class NvmlDriver:
 
     # ---- one card ---------------------------------------------------------------------------------------------
 
-    def _card(self, index: int, handles: dict[str, Any]) -> Sequence[Device | Problem]:
-        """A card and its slices; its handle is noted if it has one. A slot that cannot be opened is still a slot."""
-        handle = attempt(call, self._nvml, "nvmlDeviceGetHandleByIndex", index)
+    def _card(self, card: _Card) -> Sequence[Device | Problem]:
+        """A card and its slices. A slot that cannot be opened is still a slot."""
+        handle = attempt(call, self._nvml, "nvmlDeviceGetHandleByIndex", card.index)
         if isinstance(handle, Fault):
-            return self._closed(index, handle, f"cannot be opened: {handle.text}")
+            return self._closed(card.index, handle, f"cannot be opened: {handle.text}")
         uuid = attempt(lambda: text(call(self._nvml, "nvmlDeviceGetUUID", handle)))
         if isinstance(uuid, Fault):
-            return self._closed(index, uuid, f"its UUID cannot be read: {uuid.text}", {"uuid": uuid.text})
-        found: dict[str, Any] = {}
+            return self._closed(card.index, uuid, f"its UUID cannot be read: {uuid.text}", {"uuid": uuid.text})
+        card.uuid = uuid
         access, known = Access(self._nvml, handle, self._node_of), self._known.setdefault(uuid, {})
         for reading in READINGS:
             values = made(reading, access, known)
             remember(reading, values, known)
-            found |= values
+            card.found |= values
             fatal = next((one for one in values.values() if isinstance(one, Fault) and (one.lost or one.library)), None)
             if fatal and fatal.library and (problem := self._gone()):
                 return [problem]
             if fatal:
                 break
-        handles[uuid] = handle
-        return self._with_slices(self._with_activity(settled(Device(index, uuid), found), handle), access)
+        card.handle = handle
+        return self._with_slices(self._with_activity(card.device(), handle), access)
 
     def _closed(
         self, index: int, fault: Fault, reason: str, errors: dict[str, str] | None = None
@@ -152,48 +153,75 @@ class NvmlDriver:
         return node
 
 
-class _Reading:
+class _Card:
+    """A card that is being read, and what is known of it so far."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.uuid: str | None = None
+        self.found: dict[str, Any] = {}
+        self.handle: Any = None  # once all has been read
+        self.told = False
+
+    def device(self) -> Device:
+        """The device that all readings make."""
+        return settled(Device(self.index, self.uuid), self.found)
+
+    def so_far(self) -> Device:
+        """The device as it is when no more can be read; the reader has the reason."""
+        known = {field: value for field, value in dict(self.found).items() if not isinstance(value, Fault)}
+        named = {field: known[field] for field in _NAMES if field in known}
+        return Device(self.index, self.uuid, health=Health.UNUSABLE, **named)
+
+
+class _Look:
     """One look at all cards at once."""
 
-    def __init__(
-        self, card: Callable[[int, dict[str, Any]], Sequence[Device | Problem]], emit: Callable[[Part], None]
-    ) -> None:
-        self._card, self._emit = card, emit
+    def __init__(self, read: Callable[[_Card], Sequence[Device | Problem]], emit: Callable[[Part], None]) -> None:
+        self._read, self._emit = read, emit
         self._lock = threading.Lock()
-        self._handles: dict[str, Any] = {}
-        self._failed: Problem | None = None
+        self._failed = False
 
     def of_all(self, count: int, links: Callable[[dict[str, Any]], Links]) -> None:
         """Hand over every card when it is read, and then the links; a problem of the whole driver ends it."""
-        threads = [threading.Thread(target=self._one, args=(index,), daemon=True) for index in range(count)]
+        cards = [_Card(index) for index in range(count)]
+        threads = [threading.Thread(target=self._one, args=(card,), daemon=True) for card in cards]
         for thread in threads:
             thread.start()
         until = time.monotonic() + _PATIENCE
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
-        late = any(thread.is_alive() for thread in threads)
-        self._hand_over(links(dict(sorted(self._handles.items()))))
+        late = [(card, thread) for card, thread in zip(cards, threads, strict=True) if thread.is_alive()]
+        for card, _ in late:
+            with self._lock:
+                if not (card.told or self._failed):
+                    self._emit(card.so_far())
+        self._hand_over(links(_handles(cards)))
+        for _, thread in late:
+            thread.join()
         if late:
-            for thread in threads:
-                thread.join()
-            self._hand_over(links(dict(self._handles)))
+            self._hand_over(links(_handles(cards)))
 
-    def _one(self, index: int) -> None:
-        handles: dict[str, Any] = {}
+    def _one(self, card: _Card) -> None:
         try:
-            parts: Sequence[Device | Problem] = self._card(index, handles)
+            parts: Sequence[Device | Problem] = self._read(card)
         except Exception as error:  # noqa: BLE001  # a card whose reading has a bug must not cost the others
-            parts = [Device(index, health=Health.UNUSABLE, reason=f"{type(error).__name__}: {error}")]
-        with self._lock:
-            self._handles |= handles
-        for part in parts:
-            self._hand_over(part)
+            parts = [Device(card.index, health=Health.UNUSABLE, reason=f"{type(error).__name__}: {error}")]
+        self._hand_over(*parts, of=card)
 
-    def _hand_over(self, part: Part) -> None:
+    def _hand_over(self, *parts: Part, of: _Card | None = None) -> None:
         with self._lock:
-            if self._failed is None:
-                self._failed = part if isinstance(part, Problem) else None
-                self._emit(part)
+            if of is not None:
+                of.told = True  # whatever was told of it so far does not come behind
+            for part in parts:
+                if not self._failed:
+                    self._failed = isinstance(part, Problem)
+                    self._emit(part)
+
+
+def _handles(cards: Iterable[_Card]) -> dict[str, Any]:
+    """Those of the cards that have been read, by UUID."""
+    return {card.uuid: card.handle for card in cards if card.uuid is not None and card.handle is not None}
 
 
 def _import() -> Any:

@@ -36,10 +36,11 @@ class Activity:
                 loads[pid] = load
         pids = {process.pid for process in listed}
         self._idle_since = {pid: since for pid, since in self._idle_since.items() if pid in pids}
-        return tuple(
-            replace(process, utilisation=loads.get(process.pid), idle_since=self._idle_since.get(process.pid))
-            for process in listed
-        )
+        return tuple(self._told(process, loads.get(process.pid)) for process in listed)
+
+    def _told(self, process: GpuProcess, load: int | None) -> GpuProcess:
+        """The process with its load, or since when it is idle."""
+        return replace(process, utilisation=load, idle_since=None if load else self._idle_since.get(process.pid))
 
     def _samples(self, nvml: Any, handle: Any) -> list[tuple[float, int, int]]:
         """New samples as (seconds since the epoch, pid, percent); none, whatever the driver's way of saying so."""

@@ -286,15 +286,20 @@ def _assembled(taken_at: float, parts: Sequence[Part], trouble: Problem | None) 
     """
     header = next((part for part in parts if isinstance(part, Header)), None)
     problem = next((part for part in parts if isinstance(part, Problem)), trouble)
-    read = {part.place: part for part in parts if isinstance(part, Device)}
     reason = problem.message if problem else "was not reported"
+    # Of a device that came twice, the later word counts; one of ill health without a reason was not read to its end.
+    read = {part.place: part for part in parts if isinstance(part, Device)}
     for index in range(header.slots if header else 0):
-        unread = Device(index, health=Health.UNUSABLE, reason=reason)
+        unread = Device(index, health=Health.UNUSABLE)
         read.setdefault(unread.place, unread)
+    devices = (
+        one._replace(reason=reason) if one.health is Health.UNUSABLE and not one.reason else one
+        for _, one in sorted(read.items())
+    )
     spoken = problem is None or (problem.state is DriverState.SILENT and header is not None)
     return Snapshot(
         taken_at=taken_at,
-        devices=tuple(read[place] for place in sorted(read)),
+        devices=tuple(devices),
         links=next((part.links for part in reversed(parts) if isinstance(part, Links)), {}),
         driver=DriverState.OK if spoken or problem is None else problem.state,
         driver_message=problem.message if problem else None,
