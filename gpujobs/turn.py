@@ -109,13 +109,15 @@ class Waiter:
         self._host.board.clean()
         try:
             while True:
-                if self._ticket is not None and not self._ticket.intact():
+                if self._ticket is not None and self._wiped():
                     self._start_again(self._ticket)
                 if self._watch is not None:
                     self._watch.drain()
                 turn, reason = self._try()
                 if turn is not None:
                     return turn
+                if reason is None:
+                    continue
                 self._report(reason)
                 if self._watch is None:
                     # Only who has to wait pays for a watch. What changed before there was one is seen by trying again.
@@ -147,7 +149,8 @@ class Waiter:
 
     # ---- one attempt ------------------------------------------------------------------------------------------
 
-    def _try(self) -> tuple[Turn | None, Refusal]:
+    def _try(self) -> tuple[Turn | None, Refusal | None]:
+        """The turn, or why not; neither where the board was wiped in the middle of it."""
         while True:
             # Read before the arbiter is taken: a driver that hangs must never hold it.
             self._snapshot = self._host.look() if self._devices_matter() else Snapshot(time.time())
@@ -156,13 +159,19 @@ class Waiter:
                 if time.monotonic() - looked < _STALE:  # else somebody may have come onto a device meanwhile
                     return self._decide_and_claim()
 
-    def _decide_and_claim(self) -> tuple[Turn | None, Refusal]:
+    def _decide_and_claim(self) -> tuple[Turn | None, Refusal | None]:
         """Under the arbiter: a lease, or a ticket and why."""
         claims = self._host.board.read(self._number())
         mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
         grant, reason = self._decide(claims, mine, self._snapshot)
+        if self._wiped():
+            return None, None
         if grant is not None:
-            return Turn(self._host.board.lease(self._lease(grant)), self._snapshot), reason
+            lease = self._host.board.lease(self._lease(grant))
+            if not self._wiped():
+                return Turn(lease, self._snapshot), reason
+            lease.release()  # what we read was perhaps the half of it
+            return None, None
         if self._ticket is None:
             self._refuse_at_once(claims, reason)
         if self._patience_left() == 0:
@@ -171,6 +180,10 @@ class Waiter:
             self._ticket = self._host.board.ticket(mine)
             self._ahead = len(claims.tickets)
         return None, reason
+
+    def _wiped(self) -> bool:
+        """Whether our ticket is gone, and with it perhaps the leases of others, who need a moment to notice."""
+        return self._ticket is not None and not self._ticket.intact()
 
     def _arbiter_patience(self) -> float | None:
         left = self._patience_left()
