@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,9 +78,19 @@ class Host:
 
         Waits ``deadline`` seconds for the driver, or what the site says.
         """
-        snapshot = assessed(self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline))
-        pids = {process.pid for device in snapshot.devices for process in device.processes or ()}
-        return described(snapshot, self._shows.describe(pids, over)) if pids else snapshot
+        known: dict[int, HostProcess] = {}
+
+        def seen(device: Device) -> None:
+            """Describe its processes while other devices are still read."""
+            known.update(self._shows.describe(_pids([device]) - known.keys()))
+
+        snapshot = assessed(
+            self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline, None if over else seen)
+        )
+        pids = _pids(snapshot.devices)
+        if pids - known.keys():
+            known |= self._shows.describe(pids - known.keys(), over)
+        return described(snapshot, known) if pids else snapshot
 
     # ---- claiming ---------------------------------------------------------------------------------------------
 
@@ -145,6 +155,10 @@ class Host:
         for name in ("reader", "store"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+
+
+def _pids(devices: Iterable[Device]) -> frozenset[int]:
+    return frozenset(process.pid for device in devices for process in device.processes or ())
 
 
 def assessed(snapshot: Snapshot) -> Snapshot:

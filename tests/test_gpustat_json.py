@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from gpujobs.model import Device, GpuProcess, Snapshot, replace
 from gpujobs.states import Health
@@ -14,6 +14,7 @@ from gpujobs.views.gpustat_json import to_dict
 from gpujobs.views.selection import parse, resolved
 from gpujobs.views.status import Status
 from statuses import BUSY, COMPUTE, GIB, IDLE, MIB, MIG, NOW, device, process, statuses, uuid
+from strategies import few
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,8 @@ def test_memory_is_whole_mebibytes():
     assert to_dict(Status(Snapshot(NOW, (card,)), NOW))["gpus"][0]["memory.used"] == 1
 
 
+@few
 @given(statuses())
-@settings(max_examples=100)
 def test_any_status_can_be_written(status):
     written = json.loads(json.dumps(to_dict(status), allow_nan=False, ensure_ascii=False).encode())
     cards = [one for one in status.snapshot.devices if one.slice is None]

@@ -10,6 +10,7 @@ from gpujobs.model import Device, GpuProcess, replace
 from gpujobs.views.ordering import Entry, Key, Order, ordered
 from gpujobs.views.selection import entries
 from statuses import COMPUTE, MIB, NOW, device, host, process, snapshots
+from strategies import few
 
 VALUES = {
     Key.GPU: (device(0), device(1)),
@@ -47,6 +48,7 @@ def test_a_key_puts_the_largest_quantity_and_the_first_name_on_top_and_the_unkno
 orders = st.lists(st.builds(Order, st.sampled_from(Key), st.booleans()), max_size=3).map(tuple)
 
 
+@few
 @given(snapshots(), orders)
 def test_sorting_is_a_permutation_and_sorting_twice_changes_nothing(snapshot, sort):
     there = entries(snapshot)
@@ -55,6 +57,7 @@ def test_sorting_is_a_permutation_and_sorting_twice_changes_nothing(snapshot, so
     assert ordered(once, sort) == once
 
 
+@few
 @given(snapshots(), orders)
 def test_rows_that_no_key_tells_apart_stay_in_the_drivers_order(snapshot, sort):
     bare = [entry._replace(process=GpuProcess(1, COMPUTE)) for entry in entries(snapshot)]

@@ -12,6 +12,7 @@ from gpujobs.states import DriverState, Health
 from gpujobs.views.ordering import Key, Order
 from gpujobs.views.selection import Hidden, Selection, choose, entries, parse, resolved
 from statuses import COMPUTE, GIB, NOW, device, process, snapshots, uuid
+from strategies import few
 
 ANNA, BOB = {"user": "anna", "uid": 1001}, {"user": "bob", "uid": 1002}
 HIDDEN = GpuProcess(13, COMPUTE, 3 * GIB)
@@ -168,6 +169,7 @@ selections = st.builds(
 )
 
 
+@few
 @given(snapshots(), selections, st.data())
 def test_what_is_shown_and_what_is_hidden_add_up(snapshot, selection, data):
     labels = [str(device.label) for device in snapshot.devices]

@@ -90,6 +90,7 @@ def descend(torch, sine, dtype, forward):
         return seen, forward(model, curves[:2, :-1], 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-9), ("float32", 1e-3)])
 def test_fused_layers_learn_as_a_loop_over_cells_does(torch, sine, precision, tolerance):
     """From the same weights, every one of forty losses and the future after them are the same."""
@@ -146,6 +147,7 @@ def test_cos_sin2_draws_its_sizes_from_the_seed(torch, sine):
     assert len(shapes) > 40
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_everything_that_a_run_leaves(sine, tmp_path):
     """One record, one result, one figure of the right size, and no bar in the log."""
     done = start("--dry-run", "--steps", "7", "--device", "cpu", "--out", str(tmp_path / "out"), capture_output=True)

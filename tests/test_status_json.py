@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from gpujobs.model import Device, Snapshot, replace
 from gpujobs.states import DriverState, Health
@@ -14,6 +14,7 @@ from gpujobs.views.selection import Hidden, parse, resolved
 from gpujobs.views.status import Status
 from gpujobs.views.status_json import to_dict
 from statuses import BROKEN, BUSY, IDLE, MIB, MIG, NOW, ODD, device, lease, process, statuses, uuid
+from strategies import few
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +187,8 @@ def nulls(entry):
     return {name for name, value in entry.items() if value is None} - {"reason", "message", "lease", "slice"}
 
 
+@few
 @given(statuses())
-@settings(max_examples=150)
 def test_any_status_can_be_written_and_every_null_has_its_reason(status):
     written = json.loads(json.dumps(to_dict(status), allow_nan=False, ensure_ascii=False).encode())
     assert [slot["index"] for slot in written["devices"]] == [slot.index for slot in status.snapshot.devices]

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpujobs.model import Device, GpuProcess, Request, Slice, Snapshot, replace
@@ -22,6 +22,7 @@ from gpujobs.views.selection import parse, resolved
 from gpujobs.views.status import Status, Style, render
 from gpujobs.views.table import GREEN, RED, RESET, YELLOW, clean, cut, to_ascii, width, wrap
 from statuses import BROKEN, BUSY, GIB, IDLE, MIB, MIG, NOW, ODD, device, lab, lease, process, statuses, waiting
+from strategies import few
 
 REGENERATE = "GPUJOBS_REGENERATE" in os.environ  # read before the tests have their own environment
 GOLDEN = Path(__file__).parent / "golden"
@@ -322,8 +323,8 @@ looks = st.builds(
 )
 
 
+@few
 @given(statuses(), looks)
-@settings(max_examples=150)
 def test_any_status_names_every_slot_and_keeps_its_columns(status, style):
     text = render(status, style)
     lines = text.split("\n")
@@ -335,8 +336,8 @@ def test_any_status_names_every_slot_and_keeps_its_columns(status, style):
     text.encode("ascii" if style.ascii else "utf-8")
 
 
+@few
 @given(statuses(), st.integers(60, 200), st.none() | st.integers(1, 120))
-@settings(max_examples=150)
 def test_no_line_of_any_status_is_longer_than_the_terminal(status, columns, command):
     lines = render(status, Style(width=columns, command=command)).splitlines()
     assert max(map(width, lines), default=0) <= columns

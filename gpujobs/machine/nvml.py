@@ -31,6 +31,7 @@ _NEEDED = (
     "nvmlDeviceGetMemoryInfo",
 )
 _NAMES = ("name", "bus_id", "minor")  # of a card that stopped answering, no more than this means anything
+_HEAD_START = 0.005  # seconds; quick cards come one after another, which is sooner than all of them at once
 _PATIENCE = 0.5  # seconds; then what is known so far of slower cards is told, and the links of those that were quicker
 
 
@@ -186,9 +187,10 @@ class _Look:
         """Hand over every card when it is read, and then the links; a problem of the whole driver ends it."""
         cards = [_Card(index) for index in range(count)]
         threads = [threading.Thread(target=self._one, args=(card,), daemon=True) for card in cards]
+        until = time.monotonic() + _PATIENCE
         for thread in threads:
             thread.start()
-        until = time.monotonic() + _PATIENCE
+            thread.join(_HEAD_START)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         late = [(card, thread) for card, thread in zip(cards, threads, strict=True) if thread.is_alive()]

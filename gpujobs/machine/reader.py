@@ -14,7 +14,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -65,15 +65,18 @@ class Reader:
                 os.write(self._child.requests, REQUEST)
                 self._asked = True
 
-    def snapshot(self, deadline: float) -> Snapshot:
-        """All devices now, in ``deadline`` seconds at most. The host's side of their processes is not filled in."""
+    def snapshot(self, deadline: float, seen: Callable[[Device], None] | None = None) -> Snapshot:
+        """All devices now, in ``deadline`` seconds at most. The host's side of their processes is not filled in.
+
+        ``seen`` is told of each device when it comes, while others are still read; one may come twice.
+        """
         with self._lock:
             begin, until = time.time(), time.monotonic() + deadline
             self._disown()
             if stuck := self._still_stuck():
                 clock = time.strftime("%H:%M:%S", time.localtime(stuck.since))
                 return _assembled(begin, [], Problem(DriverState.SILENT, f"still stuck since {clock}"))
-            parts, trouble = self._ask(until, deadline)
+            parts, trouble = self._ask(until, deadline, seen)
             if any(isinstance(part, Problem) for part in parts):
                 self._dismiss()  # once the driver is repaired, only a process that has not loaded it can tell
             return _assembled(begin, parts, trouble)
@@ -101,15 +104,21 @@ class Reader:
 
     # ---- one conversation -------------------------------------------------------------------------------------
 
-    def _ask(self, until: float, deadline: float) -> tuple[list[Part], Problem | None]:
+    def _ask(
+        self, until: float, deadline: float, seen: Callable[[Device], None] | None
+    ) -> tuple[list[Part], Problem | None]:
         """The parts that came, and what kept the rest from coming."""
         kept = self._child
-        parts, trouble = self._converse(until, deadline)
+        parts, trouble = self._converse(until, deadline, seen)
         if kept and trouble and not parts and trouble.state is DriverState.FAILED:
-            return self._converse(until, deadline)  # it had died before we asked, of something that concerns nobody
+            return self._converse(
+                until, deadline, seen
+            )  # it had died before we asked, of something that concerns nobody
         return parts, trouble
 
-    def _converse(self, until: float, deadline: float) -> tuple[list[Part], Problem | None]:
+    def _converse(
+        self, until: float, deadline: float, seen: Callable[[Device], None] | None
+    ) -> tuple[list[Part], Problem | None]:
         parts: list[Part] = []
         try:
             child = self._child = self._child or _start(self._spec)
@@ -119,7 +128,7 @@ class Reader:
             if not self._asked:
                 os.write(child.requests, REQUEST)
             self._asked = False
-            _receive(child.answers, until, parts)
+            _receive(child.answers, until, parts, seen)
         except TimeoutError:
             self._abandon(child)
             return parts, Problem(DriverState.SILENT, f"did not answer within {deadline:g} s")
@@ -252,7 +261,7 @@ def _end_of(process: ProcessId, patience: float) -> tuple[int | None, bool]:
 # ---- answers ----------------------------------------------------------------------------------------------------
 
 
-def _receive(answers: int, until: float, parts: list[Part]) -> None:
+def _receive(answers: int, until: float, parts: list[Part], seen: Callable[[Device], None] | None) -> None:
     """Add each part of one answer as it comes. TimeoutError, or EOFError from a child that is gone."""
     data = bytearray()
     while True:
@@ -264,6 +273,8 @@ def _receive(answers: int, until: float, parts: list[Part]) -> None:
                 break
             parts.append(pickle.loads(data[LENGTH.size :][:length]))  # noqa: S301  # from our own child
             del data[: LENGTH.size + length]
+            if seen is not None and isinstance(parts[-1], Device):
+                seen(parts[-1])
         data += _more(answers, until)
 
 

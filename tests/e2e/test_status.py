@@ -308,6 +308,7 @@ def test_cpu_loads_of_a_watch_are_those_between_its_frames(me: Person, busy: int
     assert seen[2]["cpu_percent"] == pytest.approx(100 * between[0] / between[1])
 
 
+@pytest.mark.slow
 def test_when_the_driver_falls_silent_the_last_reading_stays(me: Person, lab: Callable[[str], Path]) -> None:
     """With its age, and the state of the driver."""
     with me.start(*GPUJOBS, "status", "--json", "--watch", "0.1") as watch:
@@ -325,6 +326,7 @@ def test_when_the_driver_falls_silent_the_last_reading_stays(me: Person, lab: Ca
         watch.kill()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_age_of_the_last_reading_is_in_plain_sight(me: Person, lab: Callable[[str], Path]) -> None:
     """Also while nobody knows yet whether the driver is slow or dead."""
     with terminal(me, "--watch", "0.1", columns=100) as shell:
@@ -336,6 +338,7 @@ def test_on_a_terminal_the_age_of_the_last_reading_is_in_plain_sight(me: Person,
         assert shell.end() == 0
 
 
+@pytest.mark.slow
 def test_whoever_waits_for_the_driver_is_told(me: Person, lab: Callable[[str], Path]) -> None:
     """Once, on a terminal only; the driver's silence is in the exit code."""
     lab(HANG)
