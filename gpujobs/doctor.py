@@ -15,6 +15,7 @@ from gpujobs.findings import Finding
 from gpujobs.host import Host
 from gpujobs.machine import attempts, binding, boardcensus, cpus, folders, interpreters, kernelfacts, nvidiafiles, share
 from gpujobs.machine import surroundings as around
+from gpujobs.machine.board import Board
 from gpujobs.machine.nvml_accounting import accounting
 from gpujobs.machine.procs import user_name
 from gpujobs.machine.program import Unanswered
@@ -30,21 +31,26 @@ _VARIABLES = (
 )
 _NOWHERE = "/dev/null"  # a file of settings that says nothing, and no folder that has one
 # What a scripted machine does not have, by the names of the groups in the facts.
-_REAL_ONLY = {"nvidia": "kernel module and device files", "accounting": "accounting"}
+_REAL_ONLY = {"nvidia": "kernel module and device files", "accounting": "accounting", "other_board": "other boards"}
 
 
-def examine(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[Finding, ...]:
-    """Every finding on the machine whose files are below ``root``. Makes nothing, changes nothing."""
-    return diagnose(gather(environment, root))
+def examine(
+    environment: Mapping[str, str], root: Path = Path("/"), common: Path = config.COMMON_BOARD
+) -> tuple[Finding, ...]:
+    """Every finding on the machine whose files are below ``root``. Makes nothing, changes nothing.
+
+    ``common`` is the board of everybody for whom no other is set or made.
+    """
+    return diagnose(gather(environment, root, common))
 
 
-def gather(environment: Mapping[str, str], root: Path = Path("/")) -> Facts:
-    """What could be found, and why the rest could not."""
+def gather(environment: Mapping[str, str], root: Path = Path("/"), common: Path = config.COMMON_BOARD) -> Facts:
+    """What could be found, and why the rest could not; the arguments are those of :func:`examine`."""
     home = _home(environment)
     settings, problems = readable(environment, home)
     host = Host(settings, environment)
     try:
-        return collected(_looks(host, root, problems), _known(host))
+        return collected(_looks(host, root, common, problems), _known(host))
     finally:
         host.close()
 
@@ -71,7 +77,9 @@ def _known(host: Host) -> Facts:
     )
 
 
-def _looks(host: Host, root: Path, problems: tuple[str, ...]) -> Mapping[str, Callable[[Facts], Any]]:
+def _looks(
+    host: Host, root: Path, common: Path, problems: tuple[str, ...]
+) -> Mapping[str, Callable[[Facts], Any]]:
     """By the name of the group in the facts: how it is found."""
     environment = host.environment
     library_path = environment.get("LD_LIBRARY_PATH", "")
@@ -83,6 +91,7 @@ def _looks(host: Host, root: Path, problems: tuple[str, ...]) -> Mapping[str, Ca
         "accounting": _accounting,
         "board": lambda _: folders.folder(host.board_folder, follow=False),
         "claims": lambda facts: _claims(host, facts),
+        "other_board": lambda _: boardcensus.other(common, host.board_folder),
         "state": lambda _: _state(host.settings.state_dir),
         "kernel": lambda _: kernelfacts.kernel(root),
         "share": lambda _: share.share(cpus.topology(), root),
@@ -152,7 +161,7 @@ def _claims(host: Host, facts: Facts) -> ClaimsFacts:
         raise LookupError("where the board is could not be found out")
     if not facts.board.exists:  # looking makes no folder
         return ClaimsFacts(0, 0, 0, 0)
-    return boardcensus.census(host.board, _ARBITER)
+    return boardcensus.census(Board(host.board_folder), _ARBITER)  # the host's own may refuse: see other_board
 
 
 def _state(path: Path) -> StateFacts:

@@ -87,6 +87,7 @@ class FolderFacts:
     mode: int | None = None
     filesystem: str | None = None
     network: bool = False  # that file system is a remote one, or runs in user space
+    pseudo: bool = False  # that file system is a view of the kernel, on which nobody can keep a file
     free: int | None = None
     inodes: int | None = None  # that are free; None also where the file system does not count them
     writable: bool | None = None  # by this user; of a missing folder: whether it could be made
@@ -106,6 +107,16 @@ class ClaimsFacts:
     arbiter_held: float | None = None  # seconds for which the arbiter was seen held, without a break
     arbiter_holder: str | None = None
     newest: float | None = None  # when the last of its files was written
+
+
+@dataclass(frozen=True, slots=True)
+class OtherBoardFacts:
+    """What lives on the common board, where it is not the one in use."""
+
+    path: str
+    ours: str  # the board in use
+    claims: int = 0  # that are alive
+    users: tuple[str, ...] = ()  # whose they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +230,7 @@ class Facts:
     accounting: AccountingFacts | None = None
     board: FolderFacts | None = None
     claims: ClaimsFacts | None = None
+    other_board: OtherBoardFacts | None = None
     state: StateFacts | None = None
     kernel: KernelFacts | None = None
     share: ShareFacts | None = None

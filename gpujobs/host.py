@@ -99,7 +99,10 @@ class Host:
         """The board all users of this machine share."""
         from gpujobs.machine.board import Board
 
-        return Board(self.board_folder)
+        board = Board(self.board_folder)
+        if self.board_folder == config.ADMINISTRATED_BOARD and self.settings.board_dir is None:
+            board.refuse_beside(config.COMMON_BOARD)  # in use until the administrator's was made
+        return board
 
     @property
     def board_folder(self) -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpujobs.errors import BoardError
+from gpujobs.errors import BoardError, UsageError
 from gpujobs.host import Host, described
 from gpujobs.machine import procs
 from gpujobs.machine.board import Claims
@@ -18,6 +18,7 @@ from gpujobs.views.claims import Waiting
 from gpujobs.views.status import Status
 
 _CPU_SAMPLE = 0.1  # seconds, once for all processes
+_LONGEST_SAMPLE = 3600.0
 _SHORT_SAMPLE = 0.02  # seconds; enough where the kernel counts CPU time in nanoseconds
 # Of a driver in these states the devices may still be there, only that nobody can read them now.
 _SPEECHLESS = (DriverState.SILENT, DriverState.FAILED)
@@ -128,6 +129,8 @@ def snapshot(over: float = _CPU_SAMPLE) -> Snapshot:
 
     CPU loads are sampled ``over`` so many seconds, once for all processes; with 0 they are None, and nothing waits.
     """
+    if not (isinstance(over, (int, float)) and 0 <= over <= _LONGEST_SAMPLE):  # type: ignore[redundant-expr]
+        raise UsageError(f"over takes seconds from 0 to {_LONGEST_SAMPLE:g}, not {over!r}")
     host = Host.here()
     try:
         return host.look(over)
@@ -150,6 +153,10 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
     machine = order.Machine(snapshot, host.topology)
     decision = order.next(claims.tickets, claims.leases, {}, now, {}, machine, order.Settings(host.settings.policy))
     reasons = {id: sentence(refusal, now) for id, refusal in decision.reasons.items()}
+    if snapshot.driver is not DriverState.OK:  # whatever else is in the way, nobody gets a device before that is mended
+        detail = f" ({snapshot.driver_message})" if snapshot.driver_message else ""
+        waiting_for_it = (ticket.id for ticket in claims.tickets if ticket.request.gpus)
+        reasons |= dict.fromkeys(waiting_for_it, f"waiting for the driver: {snapshot.driver}{detail}")
     return tuple(Waiting(ticket, reasons.get(ticket.id, "starting")) for ticket in claims.tickets)
 
 

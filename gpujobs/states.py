@@ -68,6 +68,10 @@ class Throttle(StrEnum):
     DISPLAY_CLOCKS = "display clocks"
 
 
+# What nobody has asked for: the card is in trouble. A power cap and set clocks are somebody's wish.
+ALARMING = frozenset({Throttle.HARDWARE, Throttle.SOFTWARE_THERMAL, Throttle.HARDWARE_THERMAL, Throttle.POWER_BRAKE})
+
+
 class ProcessKind(StrEnum):
     """Which of the driver's lists a process stands in."""
 

@@ -430,3 +430,29 @@ def test_an_inherited_lock_counts_though_its_taker_is_dead(board: Board) -> None
         status = os.stat(board.folder / f"lease-{lease}.json")
         assert [process.pid] == locks.lockers(status)
         assert locks.nuisance(ProcessId(process.pid, 0), status) is None
+
+
+def test_a_second_board_is_refused_while_something_lives_on_the_first(board: Board, tmp_path: Path) -> None:
+    """An administrator makes a better one while runs go on: a device would have an owner on each."""
+    new = Board(tmp_path / "new")
+    new.refuse_beside(tmp_path / "never made")
+    new.refuse_beside(board.folder)
+    new.refuse_beside(new.folder)
+    held = board.lease(a_lease())
+    with pytest.raises(
+        BoardError, match=r"1 claim of runs that began before still lives on .*/board; nothing can start"
+    ):
+        new.refuse_beside(board.folder)
+    board.refuse_beside(board.folder)
+    held.release()
+    new.refuse_beside(board.folder)
+
+
+def test_who_holds_a_claim_that_cannot_be_read_is_named(board: Board) -> None:
+    """On one line, whatever the command looks like."""
+    with holder(board, ALONE) as (process, _):
+        [lease] = board.read().leases
+        (board.folder / f"lease-{lease.id}.json").write_text("{broken")
+        [trouble] = board.read().troubles
+    assert f"held by pid {process.pid} (" in trouble.message
+    assert trouble.message.isprintable()

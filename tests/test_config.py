@@ -75,3 +75,10 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "site.toml").mkdir()
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load({"GPUJOBS_SITE_CONFIG": str(tmp_path / "site.toml")}, tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["GPUJOBS_BOARD_DIR", "GPUJOBS_STATE_DIR"])
+def test_a_folder_that_depends_on_where_one_is_is_refused(tmp_path, variable):
+    """Two people in two folders would have two boards, and both the same device."""
+    with pytest.raises(ConfigError, match=f"{variable}='relative' cannot be used: a folder is given by its whole path"):
+        load({variable: "relative"}, tmp_path)

@@ -57,6 +57,7 @@ def test_two_slices_are_never_one_request():
     named = place(SNAPSHOT, (), a_request(2, devices=("MIG-2", "MIG-3")), a_topology())
     assert isinstance(named, Refusal)
     assert named.never
+    assert sentence(named, NOW) == "GPUs 1:2, 1:3 cannot be combined: a program sees one MIG slice only"
 
 
 def test_a_card_in_mig_mode_is_not_given_out_whole():
@@ -112,6 +113,16 @@ def test_a_slice_is_named_by_number_or_uuid(word):
 def test_the_card_itself_cannot_be_asked_for():
     with pytest.raises(NoSuchDevice, match=r"GPU 1 is cut into MIG slices; name one of them: 1:0 \(MIG-0\), 1:2"):
         asked("1")
+
+
+def test_a_card_in_mig_mode_without_slices_says_who_makes_some():
+    with pytest.raises(NoSuchDevice, match="GPU 1 is in MIG mode and has no slices; an administrator makes some"):
+        asking.build("job", Wish(gpu="1"), 1, only(a_device(0), CARD), a_topology(), None)
+
+
+def test_of_many_devices_a_line_names_the_numbers_only():
+    with pytest.raises(NoSuchDevice, match=r"there are: 0, 1, 1:0, 1:2, 1:3, 2$"):
+        asked("7")
 
 
 @pytest.mark.parametrize("word", ["1:1", "0:0", "2:3"])

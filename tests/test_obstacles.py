@@ -222,6 +222,6 @@ def test_a_device_that_is_too_small(most, share, reserved):
     """For good; the obstacle says what could be declared at most."""
     device = a_device(memory_reserved=reserved)
     found = obstacle(a_request(share=share, gpu_memory=int((most + 0.1) * GIB)), device)
-    assert (found.kind, found.what) == (Hindrance.MEMORY, "in all")
+    assert (found.kind, found.what) == (Hindrance.MEMORY, "to share out" if share else "in all")
     assert found.memory / GIB == pytest.approx(most, abs=0.1)
     assert obstacle(a_request(share=share, gpu_memory=found.memory), replace(device, memory_free=80 * GIB)) is None

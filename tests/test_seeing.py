@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import gpujobs
+import gpujobs as gpujobs_package
 from claims import start_holder
 from gpujobs import seeing
+from gpujobs.errors import UsageError
 from gpujobs.host import Host
 from gpujobs.model import HostProcess, ProcessId
 from gpujobs.testing import use_gpu_memory
@@ -173,3 +175,9 @@ def test_the_snapshot_of_the_library_is_the_same(scenario: Callable[[str], Path]
     scenario('[[devices]]\nname = "Card"\n[[faults]]\nkind = "no memory"\n')
     (device,) = gpujobs.snapshot().devices
     assert (device.name, device.memory_used) == ("Card", None)
+
+
+@pytest.mark.parametrize("over", [-1, float("nan"), float("inf"), "x", None])
+def test_a_sample_of_no_length_is_refused(over):
+    with pytest.raises(UsageError, match="over takes seconds from 0 to 3600, not "):
+        gpujobs_package.snapshot(over)

@@ -16,7 +16,7 @@ def style(command: int | None = None) -> Style:
     from gpujobs.views.status import Style
 
     return Style(
-        width=_columns() if sys.stdout.isatty() else None,
+        width=size().columns if sys.stdout.isatty() else None,
         color=_colour(),
         ascii=not _unicode(),
         uid=os.getuid(),
@@ -24,10 +24,17 @@ def style(command: int | None = None) -> Style:
     )
 
 
-def _columns() -> int:
+def size() -> os.terminal_size:
+    """Of the terminal as it is now. COLUMNS and LINES count only where it does not say: shells leave them stale."""
+    try:
+        told = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        told = os.terminal_size((0, 0))
+    if told.columns and told.lines:
+        return told
     import shutil  # brings every kind of archive
 
-    return shutil.get_terminal_size().columns
+    return shutil.get_terminal_size()
 
 
 def paintable() -> bool:

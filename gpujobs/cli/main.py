@@ -30,6 +30,16 @@ _COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands are imported one by one, when they are asked for."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words; what belongs to the status is not ours, though the status is what we show alone."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            status = self.get_command(ctx, "status")
+            if status and any(error.option_name in parameter.opts for parameter in status.params):
+                ctx.fail(f"{error.option_name} is an option of the status: use gpujobs status {error.option_name}")
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in our order."""
         return list(_COMMANDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,15 +31,22 @@ class _Parsed(click.ParamType[Any]):
 
 def _interval(text: str) -> float:
     """A duration of at least a tenth of a second: oftener, the driver would be busy with nothing but us."""
-    seconds = parse_duration(text)
-    if seconds < _SHORTEST:
+    if text.lstrip().startswith("-") or (seconds := parse_duration(text)) < _SHORTEST:
         raise UsageError(f"an interval is at least {_SHORTEST:g} seconds, not {text!r}")
     return seconds
+
+
+def _columns(text: str) -> int:
+    """A width, of at least one column."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise UsageError(f"takes a number from 1, not {text!r}")
+    return int(text)
 
 
 _SHORTEST = 0.1
 SIZE = _Parsed("size", parse_size)
 DURATION = _Parsed("duration", parse_duration)
+COLUMNS = _Parsed("columns", _columns)
 INTERVAL = _Parsed("interval", _interval)
 SHAPE = click.Choice(["gpujobs", "gpustat"])  # of the JSON of a status
 

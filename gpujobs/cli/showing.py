@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gpujobs.cli.door import say
@@ -17,6 +17,7 @@ from gpujobs.machine.clocks import clocks
 from gpujobs.states import DriverState
 
 if TYPE_CHECKING:
+    from gpujobs.model import Snapshot
     from gpujobs.seeing import Watch
     from gpujobs.views.status import Status
 
@@ -48,10 +49,20 @@ def show(
     with impatient(mention_waiting):
         found = machine.look()
     put(view.show(found))
-    for problem in found.problems:
+    for problem in (*found.problems, *view.doubts(found.snapshot)):
         say(problem)
     good = 0 if seeing.healthy(found.snapshot) and not found.problems else EXIT_DEGRADED
     return _CODES.get(found.snapshot.driver, good)
+
+
+def _has_account(name: str) -> bool:
+    import pwd
+
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 class _View:
@@ -81,13 +92,28 @@ class _View:
         to_dict = gpustat_json.to_dict if self._shape == "gpustat" else status_json.to_dict
         return json.dumps(to_dict(found, self._selection)) + "\n"
 
+    def doubts(self, snapshot: Snapshot) -> list[str]:
+        """What may be mistyped: names of users who have neither an account here nor a process in sight."""
+        names = [name for name in self._selection.users if name != "me" and not name.isdecimal()]
+        if not names:
+            return []
+        from gpujobs.views.table import clean
+
+        rows = (process for device in snapshot.devices for process in device.processes or ())
+        seen = {row.host.user for row in rows if row.host}
+        unknown = (name for name in names if name not in seen and not _has_account(name))
+        return [f"there is no user {clean(name)} on this machine" for name in unknown]
+
     def watch(self, machine: Watch, every: float) -> None:
         """Show it again and again, until Ctrl-C: whoever has seen enough has not failed."""
         from gpujobs.cli import watch
         from gpujobs.cli.looks import paintable
 
-        with suppress(KeyboardInterrupt):
+        try:
             if self._shape is None and paintable():
                 watch.screens(machine, every, self.show)
             else:
                 watch.lines(machine, every, self.show if self._shape else lambda found: self.show(found) + "\n")
+        except KeyboardInterrupt:
+            if sys.stdout.isatty():
+                watch.put("\n")  # the terminal has written ^C, and the shell's prompt comes next

@@ -6,12 +6,31 @@ from typing import Any
 
 import click
 
-from gpujobs.cli.options import INTERVAL, SHAPE
+from gpujobs.cli.options import COLUMNS, INTERVAL, SHAPE
 
 _LIST: dict[str, Any] = {"multiple": True}
 
 
-@click.command()
+class _Status(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words; a negative number behind an option that can do without one is no option of its own."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for option, word in zip(words, words[1:], strict=False):
+                if word.startswith(error.option_name) and error.option_name[1:].isdecimal():
+                    self._refuse(ctx, option, word)
+            raise
+
+    def _refuse(self, ctx: click.Context, option: str, word: str) -> None:
+        """Say what the option takes instead of this word."""
+        for parameter in self.params:
+            if option in parameter.opts:
+                parameter.type_cast_value(ctx, [word] if parameter.multiple else word)
+
+
+@click.command(cls=_Status)
 @click.option("--user", "users", metavar="NAME,…", help="Processes of these users; a uid or me will do.", **_LIST)
 @click.option("--gpu", "gpus", metavar="INDEX,…|UUID,…", help="These GPUs and MIG slices (0:2) only.", **_LIST)
 @click.option("--pid", "pids", metavar="PID,…", help="These processes only.", **_LIST)
@@ -19,7 +38,7 @@ _LIST: dict[str, Any] = {"multiple": True}
 @click.option("--top", type=int, metavar="N", help="The first N processes: by memory, or as --sort says.")
 @click.option(
     "--command-length",
-    type=click.IntRange(1),
+    type=COLUMNS,
     is_flag=False,
     flag_value=100,
     metavar="[N]",

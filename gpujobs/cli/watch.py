@@ -95,14 +95,13 @@ def screens(watch: Watch, every: float, show: Show) -> NoReturn:
 
 def _frame(found: Status, every: float, show: Show) -> str:
     """A status as one screen."""
-    from shutil import get_terminal_size
-
+    from gpujobs.cli.looks import size
     from gpujobs.views.cards import NARROWEST
     from gpujobs.views.painting import painted
     from gpujobs.views.table import clean, wrap
 
     clock = time.strftime("%H:%M:%S", time.localtime(found.now))
-    columns, rows = get_terminal_size()
+    columns, rows = size()
     problems = [line for problem in found.problems for line in wrap(clean(f"gpujobs: {problem}"), columns)]
     text = "\n".join([f"{clock}, every {every:g} s; Ctrl-C ends", show(found).rstrip("\n"), *problems])
     broken = -(-NARROWEST // max(columns, 1))  # lines that a very narrow terminal makes of each of ours

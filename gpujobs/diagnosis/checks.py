@@ -36,6 +36,7 @@ CHECKS = (
     Check("snapshot", devices.UNACCOUNTED, devices.unaccounted),
     Check("board", places.BOARD, places.board),
     Check("claims", places.CLAIMS, places.claims),
+    Check("other_board", places.OTHER, places.other),
     Check("state", places.STATE, places.state),
     Check("settings", software.SETTINGS, software.settings),
     Check("interpreters", software.TORCH, software.torch),

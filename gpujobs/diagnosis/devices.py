@@ -12,11 +12,11 @@ from gpujobs.diagnosis.words import ADMINISTRATOR, by_reason, count, gpus
 from gpujobs.facts import Facts
 from gpujobs.findings import Finding, Topic
 from gpujobs.model import Device, Policy, Snapshot
-from gpujobs.states import ComputeMode, Health, RecoveryAction, Throttle
+from gpujobs.states import ALARMING, ComputeMode, Health, RecoveryAction
 from gpujobs.units import format_size
 
 HEALTH = Topic(
-    "gpu.health", "an unusable GPU is given to nobody; one with missing readings only where nothing depends on them"
+    "gpu.health", "no run gets an unusable GPU, and a degraded one only if its memory and its processes can be read"
 )
 PERSISTENCE = Topic(
     "gpu.persistence", "without it the first look at an idle GPU takes seconds, and settings and accounts are lost"
@@ -28,11 +28,9 @@ MIG = Topic(
 ERRORS = Topic(
     "gpu.memory-errors", "a card with broken memory may give wrong results or stop in the middle of a long job"
 )
-RECOVERY = Topic("gpu.recovery", "the driver says when a GPU must not be given new work")
+RECOVERY = Topic("gpu.recovery", "until what the driver asks for has been done, no run gets this GPU")
 THROTTLE = Topic("gpu.clocks", "a GPU that is slowed down makes every job on it take longer")
 UNACCOUNTED = Topic("gpu.unaccounted", "memory in use by nobody visible keeps a GPU from being given away")
-
-_GRAVE = (Throttle.HARDWARE, Throttle.HARDWARE_THERMAL, Throttle.SOFTWARE_THERMAL, Throttle.POWER_BRAKE)
 
 
 def _reset(device: Device) -> str:
@@ -69,7 +67,7 @@ def health(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
 
 # What a reason says, and what helps then.
 _BY_WORDS = {
-    "reset": "sudo nvidia-smi --gpu-reset -i {index}, once no program uses GPU {index}",
+    "reset": "`sudo nvidia-smi --gpu-reset -i {index}`, once no program uses GPU {index}",
     "lost": "reboot; if the GPU is lost again, look for Xid 79 in `sudo dmesg`, check its seat and power",
     "permission": "let users open /dev/nvidia{index} (see driver.files), or start the container with this GPU",
     "power cable": "check the power cables of the card",
@@ -108,14 +106,36 @@ def memory_errors(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     yield from _unread(ERRORS, usable, "ecc_errors")
 
 
+# For each action: what is asked, and what is to be done.
+_RECOVERY = {
+    RecoveryAction.RESET: (
+        "the driver asks for a reset of GPU {index}",
+        "end the programs on it, then `sudo nvidia-smi --gpu-reset -i {index}`",
+    ),
+    RecoveryAction.REBOOT: ("the driver asks for a reboot because of GPU {index}", "reboot the machine"),
+    RecoveryAction.DRAIN_P2P: (
+        "the driver asks that GPU {index} and other GPUs stop exchanging data",
+        "end the programs that use it together with other GPUs (NVLink, NCCL), and restart nvidia-persistenced without "
+        "--uvm-persistence-mode where it runs with it; then `gpujobs doctor` shows what the driver asks for next",
+    ),
+    RecoveryAction.DRAIN_AND_RESET: (
+        "the driver asks for a reset of GPU {index} when its programs have ended",
+        "let the programs on it finish and start no others, then `sudo nvidia-smi --gpu-reset -i {index}`",
+    ),
+    RecoveryAction.IMEX: (
+        "the driver asks that the IMEX domain of GPU {index} is recovered",
+        "`sudo systemctl restart nvidia-imex`, which shares the memory of GPUs between machines",
+    ),
+}
+
+
 def recovery(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     """What the driver asks for before it can go on."""
     for device in snapshot.devices:
-        action = device.recovery
-        if device.slice is None and action is not None and action is not RecoveryAction.NONE:
-            reboot = f"{ADMINISTRATOR}reboot the machine"
-            remedy = reboot if action is RecoveryAction.REBOOT else _reset(device)
-            yield RECOVERY.problem(f"the driver asks for {action} of GPU {device.index}", remedy)
+        if device.slice is None and device.recovery in _RECOVERY:
+            asked, remedy = _RECOVERY[device.recovery]
+            index = device.index
+            yield RECOVERY.problem(asked.format(index=index), ADMINISTRATOR + remedy.format(index=index))
     calm = [device.index for device in _cards(snapshot) if device.recovery is RecoveryAction.NONE]
     if calm:
         yield RECOVERY.ok(f"nothing is asked for {gpus(calm)}")
@@ -132,7 +152,7 @@ def persistence(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     if off:
         yield PERSISTENCE.warning(
             f"off on {gpus(off)}",
-            f"{ADMINISTRATOR}sudo systemctl enable --now nvidia-persistenced, or sudo nvidia-smi -pm 1 at each boot",
+            f"{ADMINISTRATOR}`sudo systemctl enable --now nvidia-persistenced`, or `sudo nvidia-smi -pm 1` at each boot",
         )
     elif any(device.persistence for device in cards):
         yield PERSISTENCE.ok("on")
@@ -144,7 +164,7 @@ def compute_mode(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     cards = _cards(snapshot)
     for device in cards:
         if device.compute_mode is ComputeMode.PROHIBITED:
-            remedy = f"{ADMINISTRATOR}sudo nvidia-smi -i {device.index} -c DEFAULT"
+            remedy = f"{ADMINISTRATOR}`sudo nvidia-smi -i {device.index} -c DEFAULT`"
             yield MODE.warning(f"GPU {device.index} is closed to all programs (prohibited)", remedy)
     exclusive = [device.index for device in cards if device.compute_mode is ComputeMode.EXCLUSIVE]
     if exclusive:
@@ -163,8 +183,8 @@ def mig(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
         elif card.mig:
             yield MIG.warning(
                 f"MIG is on for GPU {card.index}, but it has no slices",
-                f"{ADMINISTRATOR}sudo nvidia-smi mig -i {card.index} -cgi PROFILE -C, "
-                f"or switch it off: sudo nvidia-smi -i {card.index} -mig 0",
+                f"{ADMINISTRATOR}`sudo nvidia-smi mig -i {card.index} -cgi PROFILE -C`, "
+                f"or switch it off: `sudo nvidia-smi -i {card.index} -mig 0`",
             )
 
 
@@ -175,12 +195,12 @@ def throttle(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     """What slows devices down at this moment."""
     cards = _cards(snapshot)
     for device in cards:
-        reasons = sorted(device.throttle or ())
-        if any(reason in _GRAVE for reason in reasons):
-            remedy = f"{ADMINISTRATOR}check cooling and power: nvidia-smi -i {device.index} -q -d PERFORMANCE,POWER"
-            yield THROTTLE.warning(f"GPU {device.index} is slowed down: {', '.join(reasons)}", remedy)
+        reasons = device.throttle or frozenset()
+        if alarming := sorted(reasons & ALARMING):
+            remedy = f"{ADMINISTRATOR}check cooling and power: `nvidia-smi -i {device.index} -q -d PERFORMANCE,POWER`"
+            yield THROTTLE.warning(f"GPU {device.index} is slowed down: {', '.join(alarming)}", remedy)
         elif reasons:
-            yield THROTTLE.note(f"GPU {device.index} is limited by: {', '.join(reasons)}")
+            yield THROTTLE.note(f"GPU {device.index} is limited by: {', '.join(sorted(reasons))}")
     free = [device.index for device in cards if device.throttle == frozenset()]
     if free:
         yield THROTTLE.ok(f"nothing slows {gpus(free)} down")
@@ -188,22 +208,25 @@ def throttle(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
 
 
 def unaccounted(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
-    """Memory that no listed process explains."""
+    """Memory that no listed process explains. Of a card that is cut into slices, only those are given away."""
     policy = facts.settings.policy if facts.settings else Policy()
-    known = [device for device in snapshot.devices if device.unaccounted is not None]
+    cut = {one.index for one in snapshot.devices if one.slice is not None}
+    given = [one for one in snapshot.devices if one.slice is not None or one.index not in cut]
+    known = [device for device in given if device.unaccounted is not None]
     over = [device for device in known if (device.unaccounted or 0) > policy.unaccounted]
     if over:
         amounts = ", ".join(f"{format_size(device.unaccounted)} on GPU {device.label}" for device in over)
-        files = " ".join(f"/dev/nvidia{'*' if device.minor is None else device.minor}" for device in over)
+        minors = {one.index: one.minor for one in snapshot.devices if one.slice is None}
+        files = dict.fromkeys(f"/dev/nvidia{'*' if (n := minors.get(one.index)) is None else n}" for one in over)
         yield UNACCOUNTED.warning(
             f"{amounts} in use by nobody visible (limit {format_size(policy.unaccounted)})",
-            f"{ADMINISTRATOR}sudo fuser -v {files} names who has it open, also in containers",
+            f"{ADMINISTRATOR}`sudo fuser -v {' '.join(files)}` names who has it open, also in containers",
         )
     if known and not over:
         yield UNACCOUNTED.ok(f"below {format_size(policy.unaccounted)} on {gpus(device.label for device in known)}")
     missing: dict[int | str, str] = {
         one.label: "memory of the device or of a process is not reported"
-        for one in snapshot.devices
+        for one in given
         if one.unaccounted is None and one.health is not Health.UNUSABLE
     }
     for reason in by_reason(missing):

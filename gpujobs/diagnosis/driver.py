@@ -8,9 +8,10 @@ from gpujobs.diagnosis.words import ADMINISTRATOR, by_reason, count, gpus, versi
 from gpujobs.facts import AccountingFacts, BindingFacts, DeviceFile, Distribution, Facts, NvidiaFacts
 from gpujobs.findings import Finding, Topic
 from gpujobs.model import Snapshot
-from gpujobs.states import DriverState
+from gpujobs.states import DriverState, Health
 
 STATE = Topic("driver.state", "without the driver no job can use a GPU")
+_PARTLY = Topic(STATE.check, "what the driver left out is unknown, and unknown never counts as free")
 MODULE = Topic(
     "driver.module", "the library and the kernel module must have one version, or NVML and CUDA refuse to start"
 )
@@ -22,12 +23,12 @@ OLDEST_BINDING = (12, 535)
 _RESCUE = f"{ADMINISTRATOR}look for Xid or NVRM in `sudo dmesg`, and reboot if the driver stays like this"
 _REMEDIES = {
     DriverState.NO_LIBRARY: f"{ADMINISTRATOR}install the NVIDIA driver with its libraries (libnvidia-ml.so.1)",
-    DriverState.NOT_LOADED: f"{ADMINISTRATOR}sudo modprobe nvidia; if that fails, `dkms status` says why",
+    DriverState.NOT_LOADED: f"{ADMINISTRATOR}`sudo modprobe nvidia`; if that fails, `dkms status` says why",
     DriverState.MISMATCH: f"{ADMINISTRATOR}reboot; what runs on the GPUs now goes on until then",
     DriverState.SILENT: _RESCUE,
     DriverState.FAILED: _RESCUE,
 }
-_CONTAINER = "start the container with the GPUs and the driver: docker run --gpus all, apptainer --nv"
+_CONTAINER = "start the container with the GPUs and the driver: `docker run --gpus all`, `apptainer exec --nv`"
 
 
 # ---- the driver as a whole ----------------------------------------------------------------------------------------
@@ -37,9 +38,7 @@ def state(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     """Whether the driver answers."""
     message = f" ({snapshot.driver_message})" if snapshot.driver_message else ""
     if snapshot.driver is DriverState.OK:
-        versions = f"{snapshot.driver_version or 'of unknown version'}, CUDA {snapshot.cuda_version or 'unknown'}"
-        found = f"{versions}, {count(len({device.index for device in snapshot.devices}), 'GPU')}{message}"
-        yield STATE.warning(found, _RESCUE) if message else STATE.ok(found)
+        yield _speaking(snapshot)
         return
     missing = snapshot.driver in (DriverState.NO_LIBRARY, DriverState.NOT_LOADED)
     if missing and facts.nvidia is not None and facts.nvidia.absent:
@@ -52,6 +51,22 @@ def state(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     elif "nvidia-ml-py" in message or "pynvml" in message:
         remedy = _reinstall(facts.binding.python if facts.binding else "python3")
     yield STATE.problem(f"{snapshot.driver}{message}", remedy)
+
+
+def _speaking(snapshot: Snapshot) -> Finding:
+    """Of a driver that answers: which it is, and whether it fell silent. Single cards that did are those of gpu.health."""
+    message = snapshot.driver_message
+    cards = [device for device in snapshot.devices if device.slice is None]
+    versions = f"{snapshot.driver_version or 'of unknown version'}, CUDA {snapshot.cuda_version or 'unknown'}"
+    found = f"{versions}, {count(len(cards), 'GPU')}"
+    if not message:
+        return STATE.ok(found)
+    silent = [card for card in cards if card.health is Health.UNUSABLE and card.reason == message]
+    if cards and len(silent) == len(cards):
+        return STATE.problem(f"{found}, and none of them can be read ({message})", _RESCUE)
+    if silent:
+        return STATE.ok(f"{found}, of which {len(cards) - len(silent)} can be read")
+    return _PARTLY.warning(f"{found} ({message})", _RESCUE)
 
 
 def module(nvidia: NvidiaFacts, facts: Facts) -> Iterator[Finding]:
@@ -102,7 +117,7 @@ def _official(official: Distribution, others: list[Distribution], python: str) -
     elif version(official.version)[:2] < OLDEST_BINDING:
         yield BINDING.warning(
             f"{_named(official)} is older than 12.535 and may misread processes",
-            f"{python} -m pip install --upgrade nvidia-ml-py",
+            f"`{python} -m pip install --upgrade nvidia-ml-py`",
         )
     else:
         yield BINDING.ok(_named(official))
@@ -113,7 +128,8 @@ def _named(one: Distribution) -> str:
 
 
 def _reinstall(python: str) -> str:
-    return f"{python} -m pip uninstall -y pynvml nvidia-ml-py3; {python} -m pip install --force-reinstall nvidia-ml-py"
+    uninstall, install = "uninstall -y pynvml nvidia-ml-py3", "install --force-reinstall nvidia-ml-py"
+    return f"`{python} -m pip {uninstall}`, then `{python} -m pip {install}`"
 
 
 # ---- the device files ---------------------------------------------------------------------------------------------
@@ -153,7 +169,7 @@ def _mode(one: DeviceFile) -> str:
 
 def _permission(one: DeviceFile, user: str) -> str:
     if one.group not in (None, "root") and one.mode is not None and one.mode & 0o060 == 0o060:
-        return f"{ADMINISTRATOR}sudo usermod -aG {one.group} {user}; then log in again"
+        return f"{ADMINISTRATOR}`sudo usermod -aG {one.group} {user}`; then log in again"
     return f"{ADMINISTRATOR}load the module nvidia with NVreg_DeviceFileMode=0666, or add a udev rule for this file"
 
 
@@ -162,7 +178,7 @@ def _creation(name: str, facts: Facts) -> str:
         return _CONTAINER
     number = name.removeprefix("nvidia")
     option = "-u -c=0" if name == "nvidia-uvm" else f"-c={number}" if number.isdigit() else "-c=0"
-    return f"{ADMINISTRATOR}sudo nvidia-modprobe {option}"
+    return f"{ADMINISTRATOR}`sudo nvidia-modprobe {option}`"
 
 
 # ---- accounting ---------------------------------------------------------------------------------------------------
@@ -175,7 +191,7 @@ def accounting(found: AccountingFacts, facts: Facts) -> Iterator[Finding]:
         index: found.errors.get(index, "not reported") for index, mode in found.modes.items() if mode is None
     }
     if off:
-        yield ACCOUNTING.note(f"off on {gpus(off)}", f"{ADMINISTRATOR}sudo nvidia-smi -am 1 (lost without persistence)")
+        yield ACCOUNTING.note(f"off on {gpus(off)}", f"{ADMINISTRATOR}`sudo nvidia-smi -am 1` (lost without persistence)")
     elif found.modes and not unknown:
         yield ACCOUNTING.ok("on")
     for reason in by_reason(unknown):

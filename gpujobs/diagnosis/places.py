@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from gpujobs.diagnosis.words import ADMINISTRATOR, count
-from gpujobs.facts import ClaimsFacts, Facts, FolderFacts, StateFacts
+from gpujobs.facts import ClaimsFacts, Facts, FolderFacts, OtherBoardFacts, StateFacts
 from gpujobs.findings import Finding, Topic
 from gpujobs.units import format_duration, format_size
 
@@ -14,6 +14,9 @@ BOARD = Topic("board.folder", "claims are locks on files in this folder, which a
 SPACE = Topic("board.space", "without room on its disk no claim can be written, and nothing starts")
 ARBITER = Topic("board.arbiter", "who decides holds this lock, for milliseconds; nothing starts in the meantime")
 CLAIMS = Topic("board.claims", "a live claim that nobody can read stops everybody; a dead one only takes up a name")
+OTHER = Topic(
+    "board.other", "who claims on one board does not see what is claimed on another: one GPU can have two owners"
+)
 STATE = Topic("state.folder", "your runs, their logs and their index are kept here, and are nobody else's to change")
 STATE_SPACE = Topic("state.space", "without room on its disk logs and receipts are lost")
 
@@ -21,7 +24,7 @@ ARBITER_LONG = 1.0  # seconds: a decision takes milliseconds
 _LEAST_CLAIMS = 16 * 2**20  # bytes for some thousand claims
 _LEAST_RECORDS = 2**30
 _LEAST_INODES = 1000
-_BETTER = f"{ADMINISTRATOR}sudo install -d -m 1777 /var/lib/gpujobs/board"
+_BETTER = f"{ADMINISTRATOR}`sudo install -d -m 1777 /var/lib/gpujobs/board`, while nothing is held or waits"
 _LOCAL = "set GPUJOBS_BOARD_DIR, or board_dir in the site's settings, to a folder on a local disk"
 
 
@@ -37,13 +40,15 @@ def describe(folder: FolderFacts) -> str:
 def board(folder: FolderFacts, facts: Facts) -> Iterator[Finding]:
     """Whether the protocol can hold on it."""
     yield _board(folder, facts)
-    if not folder.network:
+    if not (folder.network or folder.pseudo):
         yield from _space(SPACE, folder, _LEAST_CLAIMS)
 
 
 def _board(folder: FolderFacts, facts: Facts) -> Finding:
     if folder.network:
         return BOARD.problem(f"{folder.path} is on a network file system ({folder.filesystem})", _LOCAL)
+    if folder.pseudo:
+        return BOARD.problem(f"{folder.path} is on no disk: the kernel keeps no files on {folder.filesystem}", _LOCAL)
     if not folder.is_folder:
         return BOARD.problem(f"{folder.path} is not a folder", f"remove it, or {_LOCAL}")
     if not folder.exists:
@@ -65,7 +70,7 @@ def _shared(folder: FolderFacts, mode: int, facts: Facts) -> Finding:
     if mode & 0o022 and not mode & stat.S_ISVTX:
         whose = "run" if folder.uid == facts.uid else f"have {folder.owner} run"
         return BOARD.problem(
-            f"{describe(folder)} lets anybody delete the claims of others", f"{whose}: chmod 1777 {folder.path}"
+            f"{describe(folder)} lets anybody delete the claims of others", f"{whose}: `chmod 1777 {folder.path}`"
         )
     if not folder.writable:
         return BOARD.problem(f"{describe(folder)} cannot be written by {facts.user}", f"{_BETTER}; or {_LOCAL}")
@@ -83,7 +88,7 @@ def _space(topic: Topic, folder: FolderFacts, least: int) -> Iterator[Finding]:
     files = "" if folder.inodes is None else f" and {folder.inodes} files"
     found = f"room for {format_size(folder.free)}{files}"
     full = folder.free == 0 or folder.inodes == 0
-    remedy = f"delete what is not needed on the disk of {folder.path}: df -h {folder.path}; df -i {folder.path}"
+    remedy = f"delete what is not needed on the disk of {folder.path}: `df -h {folder.path}; df -i {folder.path}`"
     if full:
         yield topic.problem(found, remedy)
     elif folder.free < least or (folder.inodes is not None and folder.inodes < _LEAST_INODES):
@@ -103,7 +108,7 @@ def claims(found: ClaimsFacts, facts: Facts) -> Iterator[Finding]:
     else:
         yield ARBITER.ok("free")
     for trouble in found.troubles:
-        remedy = "have the holder end it, or its owner remove the file"
+        remedy = "have the owner of the file end the process that holds it (`lslocks` shows who does)"
         yield CLAIMS.problem(trouble, remedy) if found.stuck else CLAIMS.warning(trouble, remedy)
     if found.dead_mine:
         yield CLAIMS.note(
@@ -115,18 +120,37 @@ def claims(found: ClaimsFacts, facts: Facts) -> Iterator[Finding]:
         yield CLAIMS.ok(f"{count(found.leases, 'lease')}, {count(found.tickets, 'ticket')}")
 
 
+def other(found: OtherBoardFacts, facts: Facts) -> Iterator[Finding]:
+    """Whether claims live on the board that is used where no other is set or made."""
+    if not found.claims:
+        yield OTHER.ok(f"nothing is claimed on {found.path}")
+        return
+    people = ", ".join(found.users)
+    yield OTHER.warning(
+        f"{count(found.claims, 'claim')} of {people} on {found.path}, but the board in use here is {found.ours}",
+        f"start nothing until they have ended; `GPUJOBS_BOARD_DIR={found.path} gpujobs status` shows them. "
+        "A board is changed for everybody at once, and only while nothing is held or waits",
+    )
+
+
 # ---- the records --------------------------------------------------------------------------------------------------
 
 
 def state(found: StateFacts, facts: Facts) -> Iterator[Finding]:
     """Whether the user's runs can be kept."""
     yield _state(found.folder, found.database, facts)
-    yield from _space(STATE_SPACE, found.folder, _LEAST_RECORDS)
+    if not found.folder.pseudo:
+        yield from _space(STATE_SPACE, found.folder, _LEAST_RECORDS)
 
 
 def _state(folder: FolderFacts, database: FolderFacts | None, facts: Facts) -> Finding:
     if not folder.is_folder:
         return STATE.problem(f"{folder.path} is not a folder", "remove it, or set GPUJOBS_STATE_DIR")
+    if folder.pseudo:
+        return STATE.problem(
+            f"{folder.path} is on no disk: the kernel keeps no files on {folder.filesystem}",
+            "set GPUJOBS_STATE_DIR to a folder of yours",
+        )
     if folder.writable is False:
         done = "written" if folder.exists else "made"
         return STATE.problem(
@@ -139,7 +163,7 @@ def _state(folder: FolderFacts, database: FolderFacts | None, facts: Facts) -> F
     if folder.mode is None:
         return STATE.unknown(folder.errors.get("mode"))
     if folder.mode & 0o022:
-        return STATE.warning(f"{describe(folder)}: others can change your records", f"chmod go-w {folder.path}")
+        return STATE.warning(f"{describe(folder)}: others can change your records", f"`chmod go-w {folder.path}`")
     if folder.uid not in (None, facts.uid):
         return STATE.warning(f"{describe(folder)} is not yours", "set GPUJOBS_STATE_DIR to a folder of yours")
     return STATE.ok(describe(folder))

@@ -38,7 +38,7 @@ def settings(found: SettingsFacts, facts: Facts) -> Iterator[Finding]:
     if facts.scenario is not None:
         skipped = f"; not checked: {', '.join(facts.skipped.values())}" if facts.skipped else ""
         yield SCENARIO.note(
-            f"GPUJOBS_SCENARIO={facts.scenario}{skipped}", "unset GPUJOBS_SCENARIO for the real machine"
+            f"GPUJOBS_SCENARIO={facts.scenario}{skipped}", "`unset GPUJOBS_SCENARIO` for the real machine"
         )
 
 
@@ -53,7 +53,7 @@ def torch(interpreters: tuple[Interpreter, ...], facts: Facts) -> Iterator[Findi
 def _torch(one: Interpreter, facts: Facts) -> Finding:
     driver = facts.snapshot.cuda_version if facts.snapshot else None
     gpus = bool(facts.snapshot and facts.snapshot.devices) and facts.scenario is None  # there, jobs run on the CPU
-    install = f"{one.path} -m pip install --force-reinstall torch"
+    install = f"`{one.path} -m pip install --force-reinstall torch`"
     if one.reason is not None:
         return TORCH.unknown(f"{one.path}: {one.reason}")
     if one.torch is None:

@@ -14,7 +14,7 @@ MASK = Topic("environment.devices", "a list of visible devices limits what CUDA 
 BINDING = Topic("environment.threads", "thread binding may tie all threads of a job to one CPU, whatever it was given")
 ORDER = Topic("environment.order", "CUDA counts devices by speed unless told otherwise, nvidia-smi by PCI bus")
 
-_LINGER = "loginctl enable-linger"
+_LINGER = "`loginctl enable-linger`"
 _FALSE = {"", "false"}
 
 
@@ -32,7 +32,7 @@ def session(found: SessionFacts, facts: Facts) -> Iterator[Finding]:
     elif found.kills:
         yield LOGOUT.warning(
             f"logind ends what a session started (KillUserProcesses in {found.set_in}), {linger}",
-            f"{_LINGER}, and start long runs outside of the session: systemd-run --user --scope gpujobs run",
+            f"{_LINGER}, and start long runs outside of the session: `systemd-run --user --scope gpujobs run …`",
         )
     elif found.kills is None:
         reason = found.errors.get("kills") or "KillUserProcesses is not set: the distribution decides, mostly for no"
@@ -47,7 +47,7 @@ def _managed(linger: str, lingers: bool, user: str) -> Finding:
         return LOGOUT.ok("background runs go on (lingering is on)")
     return LOGOUT.warning(
         f"what is started here ends with the last logout of {user}: it belongs to the user's service manager, {linger}",
-        f"{_LINGER}; if that is refused, {ADMINISTRATOR}sudo loginctl enable-linger {user}",
+        f"{_LINGER}; if that is refused, {ADMINISTRATOR}`sudo loginctl enable-linger {user}`",
     )
 
 
@@ -57,7 +57,7 @@ def container(found: ContainerFacts, facts: Facts) -> Iterator[Finding]:
     if found.own_pids:
         yield PLACE.warning(
             f"process numbers here are not the driver's{signs}: programs on the GPUs have no name, but count",
-            "start the container with the host's processes and board: docker run --pid=host -v BOARD:BOARD",
+            "start the container with the host's processes and board: `docker run --pid=host -v BOARD:BOARD`",
         )
     elif found.signs:
         yield PLACE.note(
@@ -76,7 +76,7 @@ def environment(variables: Mapping[str, str], facts: Facts) -> Iterator[Finding]
         f"{name}={variables[name]}" for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES") if name in variables
     ]
     if "CUDA_VISIBLE_DEVICES" in variables:
-        yield MASK.note(f"{', '.join(masks)}: runs get no other devices", "unset CUDA_VISIBLE_DEVICES to use all")
+        yield MASK.note(f"{', '.join(masks)}: runs get no other devices", "`unset CUDA_VISIBLE_DEVICES` to use all")
     elif masks:
         yield MASK.note(f"{masks[0]}: chosen where the container was started")
     else:
@@ -87,14 +87,14 @@ def environment(variables: Mapping[str, str], facts: Facts) -> Iterator[Finding]
         if variables.get(name, "").strip().lower() not in _FALSE
     ]
     if bound:
-        yield BINDING.warning(" ".join(bound), "unset OMP_PROC_BIND GOMP_CPU_AFFINITY: gpujobs pins its runs itself")
+        yield BINDING.warning(" ".join(bound), "`unset OMP_PROC_BIND GOMP_CPU_AFFINITY`: gpujobs pins its runs itself")
     else:
         yield BINDING.ok("threads are not bound")
     order = variables.get("CUDA_DEVICE_ORDER", "")
     if order not in ("", "PCI_BUS_ID"):
         yield ORDER.note(
             f"CUDA_DEVICE_ORDER={order}: programs outside of gpujobs count other devices; runs get PCI_BUS_ID",
-            "export CUDA_DEVICE_ORDER=PCI_BUS_ID",
+            "`export CUDA_DEVICE_ORDER=PCI_BUS_ID`",
         )
     else:
         yield ORDER.ok(order or "not set; runs get PCI_BUS_ID")

@@ -75,7 +75,7 @@ def _inotify(topic: Topic, noun: str, used: int | None, most: int | None, found:
         return
     about = f"{'unknown' if used is None else f'about {used}'} of {most} {noun} in use"
     if used is not None and used >= most * _BUSY:
-        more = f"{ADMINISTRATOR}sudo sysctl fs.inotify.max_user_{noun}={max(most * 4, 512)}"
+        more = f"{ADMINISTRATOR}`sudo sysctl fs.inotify.max_user_{noun}={max(most * 4, 512)}`"
         yield topic.warning(about, f"close editors and file browsers that watch folders, or {more}")
     else:
         yield topic.ok(about)
@@ -90,7 +90,7 @@ def share(found: ShareFacts, facts: Facts) -> Iterator[Finding]:
     if found.quota is not None:
         yield _quota(found, found.quota)
     yield _memory(found)
-    yield _limit(FILES, found.files, "open files", "files", "ulimit -n 65536, and", found)
+    yield _limit(FILES, found.files, "open files", "files", "`ulimit -n 65536`, and", found)
     yield _limit(PROCESSES, found.processes, "processes and threads", "processes", "", found)
 
 
@@ -137,7 +137,7 @@ def _limit(topic: Topic, limit: float | None, noun: str, field: str, first: str,
 def clock(found: ClockFacts, facts: Facts) -> Iterator[Finding]:
     """Whether they make sense, and go together."""
     newest = facts.claims.newest if facts.claims else None
-    remedy = f"{ADMINISTRATOR}timedatectl; sudo timedatectl set-ntp true"
+    remedy = f"{ADMINISTRATOR}`timedatectl` tells how it is set, `sudo timedatectl set-ntp true` sets it by the network"
     if found.wall < _SANE:
         yield WALL.warning("the clock is years behind", remedy)
     elif newest is not None and newest > found.wall + _SLACK:

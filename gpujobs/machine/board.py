@@ -151,6 +151,18 @@ class Board:
         """Make the folder if it is missing; BoardError for one on which the protocol cannot hold."""
         boardfolder.prepare(self.folder)
 
+    def refuse_beside(self, other: Path) -> None:
+        """BoardError while anything lives on another board of this machine: on two boards a device has two owners."""
+        if not other.is_dir() or (self.folder.exists() and other.samefile(self.folder)):
+            return
+        claims = Board(other).read()
+        living = len(claims.tickets) + len(claims.leases) + sum(trouble.live for trouble in claims.troubles)
+        if living:
+            raise BoardError(
+                f"the board is {self.folder} now, but {living} claim{'s' if living > 1 else ''} of runs that began "
+                f"before still live{'' if living > 1 else 's'} on {other}; nothing can start until they have ended"
+            )
+
     def arbiter(
         self, patience: float | None = None, slow: Callable[[str], None] | None = None
     ) -> AbstractContextManager[None]:
@@ -221,7 +233,7 @@ class Board:
                 return None
             if nuisance := locks.nuisance(None, status):
                 return Trouble(path, user, nuisance, live=False)
-            return Trouble(path, user, str(error), live=True)
+            return Trouble(path, user, f"{error}; held by {locks.held_by(status)}", live=True)
         if isinstance(claim, Ticket):
             self._tickets[key] = claim
         if not procs.alive(claim.holder) and (nuisance := locks.nuisance(claim.holder, status)):

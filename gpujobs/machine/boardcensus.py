@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from gpujobs.facts import ClaimsFacts
+from gpujobs.facts import ClaimsFacts, OtherBoardFacts
 from gpujobs.machine import claimfile, locks
 from gpujobs.machine.board import Board
 from gpujobs.machine.boardfolder import ARBITER
@@ -32,6 +33,20 @@ def census(board: Board, patience: float) -> ClaimsFacts:
         arbiter_holder=holder,
         newest=_newest(board.folder),
     )
+
+
+def other(path: Path, ours: Path) -> OtherBoardFacts:
+    """Who claims on the board at ``path``, if it is there and not ``ours`` by another name."""
+    found = OtherBoardFacts(str(path), str(ours))
+    if not path.is_dir() or (ours.exists() and path.samefile(ours)):
+        return found
+    claims = Board(path).read()
+    owners = [
+        *(ticket.user for ticket in claims.tickets),
+        *(lease.user for lease in claims.leases),
+        *(trouble.user for trouble in claims.troubles if trouble.live),
+    ]
+    return replace(found, claims=len(owners), users=tuple(sorted(set(owners))))
 
 
 def arbiter(folder: Path, patience: float) -> tuple[float | None, str | None]:

@@ -131,7 +131,7 @@ def _open_arbiter(folder: Path) -> int:
             return descriptor
         os.close(descriptor)
         raise BoardError(f"{path} is not a regular file: remove it, or have its owner do so")
-    raise BoardError(f"{path} vanishes as often as it is made")
+    raise BoardError(f"{path} cannot be made, or vanishes as often as it is; {ADVICE}")
 
 
 def _make_arbiter(folder: Path) -> None:

@@ -57,7 +57,7 @@ def nuisance(holder: ProcessId | None, status: os.stat_result) -> str | None:
         described = procs.describe([pid]).get(pid)
         if described is None or described.uid in (status.st_uid, 0):
             return None
-        return f"is dead, but locked by pid {pid} ({described.user}, {described.command[:60]})"
+        return f"is dead, but locked by pid {pid} ({described.user}, {_beginning(described.command)})"
     return None
 
 
@@ -65,5 +65,10 @@ def held_by(status: os.stat_result) -> str:
     """Whoever holds the lock on a file, for people."""
     for pid in lockers(status):
         if described := procs.describe([pid]).get(pid):
-            return f"pid {pid} ({described.user}, {described.command[:60]})"
+            return f"pid {pid} ({described.user}, {_beginning(described.command)})"
     return "a process that cannot be seen from here"
+
+
+def _beginning(command: str) -> str:
+    """Enough of somebody's command to know it by, on one line and harmless."""
+    return "".join(letter if letter.isprintable() else "?" for letter in command[:60])

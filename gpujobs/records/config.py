@@ -39,10 +39,9 @@ def load(environment: Mapping[str, str], home: Path) -> Settings:
     site = Path(environment.get("GPUJOBS_SITE_CONFIG") or SITE_FILE)
     for path, allowed in ((site, _SITE_KEYS), (config_dir / "config.toml", _USER_KEYS)):
         values.update(_read(path, allowed))
-    if state := environment.get("GPUJOBS_STATE_DIR"):
-        values["state_dir"] = Path(state)
-    if board := environment.get("GPUJOBS_BOARD_DIR"):
-        values["board_dir"] = Path(board)
+    for variable, key in (("GPUJOBS_STATE_DIR", "state_dir"), ("GPUJOBS_BOARD_DIR", "board_dir")):
+        if folder := environment.get(variable):
+            values[key] = _folder(variable, folder)
     policy = Policy(**{key: values.pop(key) for key in _POLICY if key in values})
     values.setdefault("state_dir", _xdg(environment, "XDG_STATE_HOME", home / ".local" / "state"))
     for key in ("state_dir", "board_dir"):
@@ -55,6 +54,13 @@ def load(environment: Mapping[str, str], home: Path) -> Settings:
 
 def _xdg(environment: Mapping[str, str], variable: str, otherwise: Path) -> Path:
     return Path(environment.get(variable) or otherwise) / "gpujobs"
+
+
+def _folder(variable: str, value: str) -> Path:
+    try:
+        return _path(value)
+    except ValueError as error:  # counted from wherever we are, it would be another folder each time
+        raise ConfigError(f"{variable}={value!r} cannot be used: {error}") from None
 
 
 def _path(value: Any) -> Path:

@@ -44,7 +44,14 @@ class Store:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # whatever the umask
             self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             self._migrate()
-        except (OSError, sqlite3.Error) as error:
+        except PermissionError:
+            raise StoreError(
+                f"the records in {folder} cannot be opened: permission denied; "
+                "set GPUJOBS_STATE_DIR to a folder of yours"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"the records in {folder} cannot be opened: {error.strerror}; {_ADVICE}") from None
+        except sqlite3.Error as error:
             raise StoreError(f"the records in {folder} cannot be opened: {error}; {_ADVICE}") from None
 
     def _migrate(self) -> None:

@@ -12,6 +12,7 @@ from gpujobs.states import DriverState, Health
 # Threads of a run that does not say: enough for data loading, and no more than its device's share of the machine.
 _USUAL_THREADS = 4
 _LONGEST_NAME = 100
+_MOST_UUIDS = 4  # of more devices than that a line names the numbers only
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,11 @@ def _find(word: str, snapshot: Snapshot, visible: tuple[str, ...] | None) -> str
             f"--gpu {word} was asked for, but GPU {found[0].index} is cut into MIG slices; name one of them: "
             f"{_listing(slices) or 'none is shown'}"
         )
+    if len(found) == 1 and found[0].mig:
+        raise NoSuchDevice(
+            f"--gpu {word} was asked for, but GPU {found[0].label} is in MIG mode and has no slices; "
+            "an administrator makes some: nvidia-smi mig -cgi … -C"
+        )
     if len(found) != 1:
         what = "there is no such GPU" if not found else "more than one GPU is called that"
         raise NoSuchDevice(f"--gpu {word} was asked for, but {what}; there are: {_listing(snapshot.devices)}")
@@ -182,6 +188,8 @@ def _plain(word: str) -> str:
 
 
 def _listing(devices: Sequence[Device]) -> str:
+    if len(devices) > _MOST_UUIDS:
+        return ", ".join(str(device.label) for device in devices)
     return ", ".join(f"{device.label} ({device.uuid or device.reason or 'unreadable'})" for device in devices) or "none"
 
 

@@ -28,7 +28,12 @@ def lasting(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle 
     if device.memory_total is not None:
         size = device.memory_total - (device.memory_reserved or 0)
         if _needed(request, policy) > size:
-            return Obstacle(Hindrance.MEMORY, device.label, what="in all", memory=_declarable(size, request, policy))
+            return Obstacle(
+                Hindrance.MEMORY,
+                device.label,
+                what="to share out" if request.share else "in all",
+                memory=_declarable(size, request, policy),
+            )
     return None
 
 
@@ -136,7 +141,7 @@ def _no_room_beside(occupancy: Occupancy, request: Request, policy: Policy) -> O
         return None
     index, memory = occupancy.device.label, _declarable(left, request, policy)
     if not occupancy.leases:
-        return Obstacle(Hindrance.MEMORY, index, what="free", memory=memory)
+        return Obstacle(Hindrance.MEMORY, index, what="left to share out", memory=memory)
     booked = occupancy.booked(policy.memory_margin)
     largest = max(zip(booked, occupancy.leases, strict=True), key=lambda pair: pair[0] or 0)[1]
     return of_lease(Hindrance.MEMORY, largest, index, memory)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from gpujobs.model import Device, Lease
-from gpujobs.views.box import Frame, nothing
+from gpujobs.views.box import Frame, Slices, nothing
 from gpujobs.views.readings import MODES, held, level, mib, notes, number, performance, switch, unaccounted
 from gpujobs.views.table import UNKNOWN, clean, cut, framed, ruler, wrap
 from gpujobs.views.table import width as width_of
@@ -14,15 +14,15 @@ NARROWEST = 60  # below it, lines are as for it, and the terminal breaks them
 _APART = "  "
 
 
-def device_list(cards: Sequence[Device], cut_up: Collection[int], leases: Sequence[Lease], frame: Frame) -> list[str]:
+def device_list(cards: Sequence[Device], slices: Slices, leases: Sequence[Lease], frame: Frame) -> list[str]:
     """All cards, readable or not, each with the same readings as in the box, in as many lines as it takes."""
     lines = [ruler(frame.width - 2)]
     for device in cards:
-        colour = level(device) if frame.color else None
+        colour = level(device, slices.get(device.index, ())) if frame.color else None
         room = frame.width - 4
         name = cut(f"{device.index:>3}  {clean(device.name or UNKNOWN)}", room, "...")
         holders = [lease for lease in leases if device.uuid in lease.devices]
-        beyond = "" if device.index in cut_up else unaccounted(device)
+        beyond = "" if device.index in slices else unaccounted(device, room - 5)
         told = filter(None, [held(holders, frame.now, room - 5), beyond, *notes(device)])
         below = [*_packed(_facts(device), room - 5), *(part for text in told for part in wrap(text, room - 5))]
         lines += [framed(f" {text}", frame.width - 2, colour) for text in (name, *(f"     {text}" for text in below))]

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from gpujobs.model import Lease, Request, Snapshot, Ticket, replace
 from gpujobs.units import format_cpu_list, format_duration, format_size
+from gpujobs.views.box import CLASSIC
 from gpujobs.views.processes import LONGEST_RUN, run_label, user_cell
-from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut
+from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut, one_line
 
 _HELD = (
     Column("GPU", 3, gap=0),
@@ -16,6 +17,7 @@ _HELD = (
     Column("RUN", 16, gap=2, to_left=True),
     Column("HELD FOR", 8, gap=2),
     Column("LEFT", 7, gap=2),
+    Column("SHARES", 6, gap=2),
     Column("THREADS", 7, gap=2),
     Column("CPUS", 9, gap=2, to_left=True, mark="..."),
 )
@@ -38,15 +40,16 @@ class Waiting(NamedTuple):
 def lease_table(
     leases: Sequence[Lease], snapshot: Snapshot, now: float, uid: int | None, terminal: int | None = None
 ) -> Table:
-    """Who holds what, since how long, and for about how much longer."""
+    """Who holds what, since how long, and for about how much longer; who shares it, with how much memory declared."""
     rows = [
         Row(
             [
                 _labels(lease, snapshot),
                 user_cell(lease.user),
-                cut(clean(run_label(lease)), LONGEST_RUN),
+                cut(run_label(lease), LONGEST_RUN),
                 format_duration(max(now - lease.since, 0)),
                 _left(lease.ends, now),
+                _shares(lease),
                 str(len(lease.cpus)),
                 format_cpu_list(lease.cpus),
             ],
@@ -56,6 +59,10 @@ def lease_table(
         for lease in leases
     ]
     table = Table(_HELD, rows)
+    if not any(lease.share for lease in leases):
+        table = table.without({"SHARES"})
+    elif terminal is None:
+        return table.fitted(CLASSIC, "THREADS")  # the CPUs say it too
     return table.fitted(terminal, "CPUS", "THREADS", "HELD FOR") if terminal else table
 
 
@@ -68,7 +75,7 @@ def waiting_table(
             [
                 str(place),
                 user_cell(entry.ticket.user),
-                cut(clean(entry.ticket.request.name), LONGEST_RUN),
+                cut(one_line(entry.ticket.request.name), LONGEST_RUN),
                 format_duration(max(now - entry.ticket.since, 0)),
                 wants(entry.ticket.request, snapshot),
             ],
@@ -115,6 +122,13 @@ def _known(uuids: Sequence[str], snapshot: Snapshot) -> str:
 
 def _lost(uuids: Sequence[str], snapshot: Snapshot) -> list[str]:
     return [uuid for uuid in uuids if snapshot.device(uuid) is None]
+
+
+def _shares(lease: Lease) -> str:
+    """The memory that is declared on each device, by who shares it."""
+    if not lease.share:
+        return ""
+    return UNKNOWN if lease.gpu_memory is None else format_size(lease.gpu_memory)
 
 
 def _left(ends: float | None, now: float) -> str:

@@ -1,8 +1,8 @@
 """The status in the shape of ``gpustat --json``, for programs that were written for it.
 
 Memory is in whole MiB, that of the host in bytes, power in whole watts; what is unknown is null. A card that cannot be
-read has its trouble in the place of its name, as gpustat has it. gpustat knows no MIG slices: their processes are
-listed at their card.
+used has its trouble in the place of its name, in double parentheses, as gpustat marks one that is lost. gpustat knows
+no MIG slices: their processes are listed at their card.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from gpujobs.model import Device, GpuProcess
+from gpujobs.states import Health
 from gpujobs.views.ordering import Entry
 from gpujobs.views.selection import EVERYTHING, Selection, choose
 from gpujobs.views.status import Status
@@ -45,7 +46,7 @@ def _gpu(card: Device, processes: list[dict[str, object]] | None) -> dict[str, o
     return {
         "index": card.index,
         "uuid": card.uuid,
-        "name": card.name or f"(({card.reason or 'Unknown'}))",
+        "name": _name(card),
         "temperature.gpu": card.temperature,
         "fan.speed": card.fan,
         "utilization.gpu": card.utilisation,
@@ -57,6 +58,11 @@ def _gpu(card: Device, processes: list[dict[str, object]] | None) -> dict[str, o
         "memory.total": _mib(card.memory_total),
         "processes": processes,
     }
+
+
+def _name(card: Device) -> str:
+    known = card.health is not Health.UNUSABLE and card.name
+    return known or f"(({card.reason or 'Unknown'}))"
 
 
 def _process(process: GpuProcess) -> dict[str, object]:

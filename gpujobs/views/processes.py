@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gpujobs.model import UNKNOWN_USER, Device, GpuProcess, HostProcess, Lease
+from gpujobs.model import UNKNOWN_USER, Device, GpuProcess, HostProcess, Lease, replace
+from gpujobs.states import ProcessKind
 from gpujobs.units import format_duration
 from gpujobs.views.ordering import Entry
 from gpujobs.views.selection import Chosen, Hidden, Selection
-from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut, framed, ruler, width
+from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut, framed, one_line, ruler, width
 
 COMMAND_LENGTH = 20  # nvidia-htop's
 _SHORT_COMMAND = 12  # rather than a line that the terminal breaks
@@ -22,10 +23,11 @@ _COLUMNS = (
     Column("%MEM", 5),
     Column("TIME", 9),
 )
-_MORE = (Column("SM", 4), Column("IDLE", 6), Column("RUN", gap=2, to_left=True))
+_MORE = (Column("TYPE", 4), Column("SM", 4), Column("IDLE", 6), Column("RUN", gap=2, to_left=True))
 _EXTRAS = tuple(column.header for column in _MORE)
 LONGEST_RUN = 16
 NOT_VISIBLE = "(not visible here)"
+_UNREAD = "(cannot be read)"
 _HIDDEN = {
     Hidden.GPU: "on other GPUs",
     Hidden.PID: "of other processes",
@@ -51,7 +53,7 @@ def process_table(
     Without a terminal this is what nvidia-htop prints, its commands cut at ``length``; a terminal has it fitted to its
     width, with more columns where there is room and fewer where there is none.
     """
-    rows = [Row(_cells(entry, around)) for entry in chosen.entries]
+    rows = [_row(entry, around) for entry in chosen.entries]
     footer = _footer(chosen, selection)
     if not rows and not footer:
         return None
@@ -64,11 +66,11 @@ def process_table(
 def _fitted(rows: Sequence[Row], footer: Sequence[str], terminal: int, length: int | None) -> Table:
     """As many columns as there is room for, next to commands that can still be recognised."""
     if length:
-        rows = [Row([*row.cells[:-1], cut(row.cells[-1], length)]) for row in rows]
+        rows = [replace(row, cells=[*row.cells[:-1], cut(row.cells[-1], length)]) for row in rows]
     empty = [name for place, name in enumerate(_EXTRAS, len(_COLUMNS)) if not _says_anything(rows, place)]
     command = Column("COMMAND", COMMAND_LENGTH, gap=2, to_left=True)
     table = Table([*_COLUMNS, *_MORE, command], rows, footer).without(empty)
-    table = table.fitted(terminal, "SM", "IDLE", "RUN")
+    table = table.fitted(terminal, "TYPE", "SM", "IDLE", "RUN")
     if any(column.header in _EXTRAS for column in table.columns):
         return table
     least = Column("COMMAND", _SHORT_COMMAND, gap=2, to_left=True)
@@ -82,8 +84,10 @@ def _says_anything(rows: Sequence[Row], place: int) -> bool:
 def _footer(chosen: Chosen, selection: Selection) -> list[str]:
     """That nothing passes, where something could have; and what is left out, and why."""
     none = [f"no process passes the filter: {clean(selection.filters)}"] if selection.filters else []
-    listed = any(entry.process for entry in chosen.entries)
-    return ([] if listed else none) + [_left_out(reason, count, selection) for reason, count in chosen.hidden.items()]
+    # A list that could not be read stands there too: nobody knows whether one of it would pass.
+    return ([] if chosen.entries else none) + [
+        _left_out(reason, count, selection) for reason, count in chosen.hidden.items()
+    ]
 
 
 def _left_out(reason: Hidden, count: int, selection: Selection) -> str:
@@ -105,26 +109,34 @@ def owner(process: GpuProcess, leases: Sequence[Lease]) -> Lease | None:
 
 def run_label(lease: Lease) -> str:
     """What people call the run of a lease: its number if it has one, and its name."""
-    return lease.name if lease.run_number is None else f"#{lease.run_number} {lease.name}"
+    return one_line(lease.name if lease.run_number is None else f"#{lease.run_number} {lease.name}")
+
+
+def holder(lease: Lease) -> str:
+    """Who has a lease, and for which run."""
+    return f"{user_cell(lease.user)} {run_label(lease)}"
 
 
 def user_cell(user: str) -> str:
     """A user's name as ``ps`` shows it: at most eight columns, the last of them a plus where it was longer."""
-    name = clean(user)
+    name = one_line(user)
     return name if width(name) <= 8 else cut(name, 8, "+")
 
 
-def _cells(entry: Entry, around: Surroundings) -> list[str]:
+def _row(entry: Entry, around: Surroundings) -> Row:
     """A cell for every column there can be."""
     device, process = entry
     label = str(device.label)
     if process is None:
-        return [label, *[UNKNOWN] * (len(_COLUMNS) - 1), "", "", "", _why_unread(device)]
-    return [label, *_figures(process, around), *_activity(process, around.now), *_what(process, around.leases)]
+        return Row([label, *[UNKNOWN] * (len(_COLUMNS) + len(_MORE) - 1), _UNREAD], below=_why_unread(device))
+    what = _what(process, around.leases)
+    return Row([label, *_figures(process, around), _type(process), *_activity(process, around.now), *what])
 
 
-def _why_unread(device: Device) -> str:
-    return clean(device.errors.get("processes") or device.reason or UNKNOWN)
+def _why_unread(device: Device) -> list[str]:
+    """The reason, where it does not stand at the device already."""
+    reason = device.errors.get("processes") or device.reason
+    return [one_line(reason)] if reason and reason not in (device.reason or "") else []
 
 
 def _figures(process: GpuProcess, around: Surroundings) -> list[str]:
@@ -134,6 +146,12 @@ def _figures(process: GpuProcess, around: Surroundings) -> list[str]:
         return [str(process.pid), UNKNOWN_USER, memory, UNKNOWN, UNKNOWN, UNKNOWN]
     share = _percent(_share(host, around.host_memory))
     return [str(process.pid), user_cell(host.user), memory, _percent(host.cpu_percent), share, _elapsed(host.elapsed)]
+
+
+def _type(process: GpuProcess) -> str:
+    """As nvidia-smi writes it; clients of MPS compute, in whichever list they stand."""
+    kinds = process.kinds | ({ProcessKind.COMPUTE} if ProcessKind.MPS in process.kinds else frozenset())
+    return "+".join(kind for kind in ("M", "C", "G") if kind in kinds) or UNKNOWN
 
 
 def _activity(process: GpuProcess, now: float) -> list[str]:
@@ -148,7 +166,7 @@ def _what(process: GpuProcess, leases: Sequence[Lease]) -> list[str]:
     if process.host is None:
         return ["", NOT_VISIBLE]
     lease = owner(process, leases)
-    return [cut(clean(run_label(lease)), LONGEST_RUN) if lease else "", clean(process.host.command)]
+    return [cut(run_label(lease), LONGEST_RUN) if lease else "", one_line(process.host.command)]
 
 
 def _share(host: HostProcess, host_memory: int | None) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gpujobs.model import Hindrance, Obstacle, Refusal
 from gpujobs.units import format_duration, format_size
-from gpujobs.views.table import clean, cut
+from gpujobs.views.table import cut, one_line
 
 _LONGEST = 60  # columns of a command or a name
 _MOST_CLAUSES = 4
@@ -23,11 +23,11 @@ def sentence(refusal: Refusal, now: float) -> str:
         one.kind in (Hindrance.QUEUE, Hindrance.STOPPED) and one.device is None for one in refusal.obstacles
     ):
         return said
-    return f"waiting for {_line(refusal.wanted)}{said and ': '}{said}"
+    return f"waiting for {one_line(refusal.wanted)}{said and ': '}{said}"
 
 
 def _never(refusal: Refusal, now: float) -> str:
-    wanted, obstacles = _line(refusal.wanted), refusal.obstacles
+    wanted, obstacles = one_line(refusal.wanted), refusal.obstacles
     if any(obstacle.kind in (Hindrance.MISSING, Hindrance.CORES) for obstacle in obstacles):
         asked = "was" if wanted.startswith(("1 ", "GPU ")) else "were"
         return f"{wanted} {asked} asked for, {_words(obstacles[0].what)}"
@@ -37,6 +37,8 @@ def _never(refusal: Refusal, now: float) -> str:
     number, _, size = wanted.partition(" with ")
     if len(sizes) == len(obstacles) and size and number == "1 GPU":
         return f"no GPU here has {size}: the largest has {format_size(max(sizes))}"
+    if all(obstacle.kind is Hindrance.SLICE for obstacle in obstacles):
+        return _clauses(obstacles, now)
     if len(obstacles) == 1 and not sizes and number == f"GPU {obstacles[0].device}":
         return _clauses(obstacles, now)
     return f"{wanted} cannot be had here: {_clauses(obstacles, now)}"
@@ -145,11 +147,7 @@ def _state(one: Obstacle) -> tuple[str, str]:
 
 def _words(text: str | None) -> str:
     """Somebody else's words: harmless to a terminal, on one line and not too long."""
-    return cut(_line(text or ""), _LONGEST, "…")
-
-
-def _line(text: str) -> str:
-    return clean(" ".join(text.split()))
+    return cut(one_line(text or ""), _LONGEST, "…")
 
 
 def _who(user: str | None, name: str | None) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpujobs.model import Lease, Snapshot
+from gpujobs.model import Device, Lease, Snapshot
 from gpujobs.states import DriverState
 from gpujobs.units import format_duration
 from gpujobs.views.box import CLASSIC, Frame, device_box
 from gpujobs.views.cards import NARROWEST, device_list
 from gpujobs.views.claims import Waiting, lease_table, waiting_table
 from gpujobs.views.processes import Surroundings, no_processes, process_table
-from gpujobs.views.selection import EVERYTHING, Chosen, Selection, choose, cut_cards
+from gpujobs.views.selection import EVERYTHING, Chosen, Selection, choose
 from gpujobs.views.slices import slice_table
 from gpujobs.views.table import RED, UNKNOWN, Table, clean, cut, framed, left, paint, ruler, to_ascii, wrap
 from gpujobs.views.table import width as width_of
@@ -57,7 +57,7 @@ def render(status: Status, style: Style = PLAIN, selection: Selection = EVERYTHI
     lines = [line for text in _script(status) for line in _broken(text, style)]
     lines += [paint(line, RED if style.color else None) for text in _driver(status) for line in _broken(text, style)]
     slices, processes, *claims = tables
-    if status.snapshot.devices or status.snapshot.driver is DriverState.OK:
+    if _seen(status.snapshot):
         lines += _devices(status, chosen, frame)
         lines += _below(slices, lines, frame) if slices else []
         lines += [] if processes else ["", *no_processes(total)]
@@ -74,10 +74,15 @@ def _tables(status: Status, style: Style, selection: Selection, chosen: Chosen) 
     around = Surroundings(leases, status.host_memory, now)
     return [
         slice_table([device for device in chosen.devices if device.slice], leases, style.uid, terminal),
-        process_table(chosen, selection, around, terminal, style.command),
+        process_table(chosen, selection, around, terminal, style.command) if _seen(snapshot) else None,
         lease_table(leases, snapshot, now, style.uid, terminal) if leases else None,
         waiting_table(status.waiting, snapshot, now, style.uid, terminal) if status.waiting else None,
     ]
+
+
+def _seen(snapshot: Snapshot) -> bool:
+    """Whether the driver showed anything, were it that there is nothing."""
+    return bool(snapshot.devices) or snapshot.driver is DriverState.OK
 
 
 def _below(table: Table, lines: list[str], frame: Frame) -> list[str]:
@@ -90,7 +95,16 @@ def _devices(status: Status, chosen: Chosen, frame: Frame) -> list[str]:
     if not cards and chosen.devices:  # slices alone were asked for
         return [*title, ruler(frame.width - 2)]
     show = device_box if frame.width >= CLASSIC else device_list
-    return title + show(cards, cut_cards(status.snapshot), status.leases, frame)
+    return title + show(cards, _slices(status.snapshot), status.leases, frame)
+
+
+def _slices(snapshot: Snapshot) -> dict[int, list[Device]]:
+    """The slices of each card that is cut up, chosen or not."""
+    found: dict[int, list[Device]] = {}
+    for device in snapshot.devices:
+        if device.slice:
+            found.setdefault(device.index, []).append(device)
+    return found
 
 
 def _title(status: Status, columns: int) -> str:
@@ -120,5 +134,5 @@ def _driver(status: Status) -> list[str]:
         return []
     message = f" ({clean(snapshot.driver_message)})" if snapshot.driver_message else ""
     age = max(round(status.now - snapshot.taken_at), 0)
-    old = f"; last good reading, {format_duration(age) if age >= 60 else f'{age} s'} old" if status.stale else ""
+    old = f"; last good reading, {format_duration(age) if age >= 60 else f'{age}s'} old" if status.stale else ""
     return [f"NVIDIA: {snapshot.driver}{message}{old}"]

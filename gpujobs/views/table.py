@@ -26,6 +26,11 @@ def clean(text: str) -> str:
     return "".join(character if _harmless(character) else "?" for character in text)
 
 
+def one_line(text: str) -> str:
+    """A clean text without line ends and tabs: whatever stands between two words becomes one blank."""
+    return clean(" ".join(text.split()))
+
+
 def _harmless(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] not in "CZ" or category == "Zs"  # controls, directions, surrogates; line ends, but not spaces
