@@ -77,9 +77,7 @@ def _known(host: Host) -> Facts:
     )
 
 
-def _looks(
-    host: Host, root: Path, common: Path, problems: tuple[str, ...]
-) -> Mapping[str, Callable[[Facts], Any]]:
+def _looks(host: Host, root: Path, common: Path, problems: tuple[str, ...]) -> Mapping[str, Callable[[Facts], Any]]:
     """By the name of the group in the facts: how it is found."""
     environment = host.environment
     library_path = environment.get("LD_LIBRARY_PATH", "")

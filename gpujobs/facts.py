@@ -115,6 +115,7 @@ class OtherBoardFacts:
 
     path: str
     ours: str  # the board in use
+    same: bool = False  # whether it is the common one, perhaps by another name
     claims: int = 0  # that are alive
     users: tuple[str, ...] = ()  # whose they are
 

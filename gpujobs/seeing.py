@@ -108,8 +108,11 @@ def _sampled(processes: Mapping[int, HostProcess], described_at: float, begin: C
 
 def _claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
     """What is on the board; one that cannot be used must not hide the devices."""
-    if not host.board_folder.exists():  # looking makes no folder
-        return Claims(), ()
+    try:
+        if not host.board_folder.exists():  # looking makes no folder
+            return Claims(), ()
+    except OSError as error:
+        return Claims(), (f"the board {host.board_folder} cannot be seen: {error.strerror}",)
     try:
         host.board.clean()
         claims = host.board.read()

@@ -53,6 +53,7 @@ class RecoveryAction(StrEnum):
     DRAIN_P2P = "drain P2P"
     DRAIN_AND_RESET = "drain and reset"  # what runs may finish
     IMEX = "recover IMEX domain"
+    OTHER = "unknown action"  # of a newer driver
 
 
 class Throttle(StrEnum):

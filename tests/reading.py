@@ -35,7 +35,7 @@ class PlayedDriver:
     def __init__(self, path):
         self.path = Path(path)
 
-    def read(self, emit):
+    def read(self, emit, deadline):
         """Play the words one after the other."""
         for word in self.path.read_text().split():
             name, _, argument = word.partition(":")

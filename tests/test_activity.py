@@ -75,7 +75,7 @@ def test_what_has_left_the_lists_is_forgotten():
     activity = Activity()
     seen(Samples((7, 50, 30)), activity)
     activity.of(Samples((8, 1, 1)), None, PROCESSES[1:])
-    assert seen(Samples(), activity) == [(None, None), (None, 1)]
+    assert seen(Samples(), activity) == [(None, None), (1, None)]
 
 
 def test_an_empty_device_is_not_asked():

@@ -81,4 +81,4 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_depends_on_where_one_is_is_refused(tmp_path, variable):
     """Two people in two folders would have two boards, and both the same device."""
     with pytest.raises(ConfigError, match=f"{variable}='relative' cannot be used: a folder is given by its whole path"):
-        load({variable: "relative"}, tmp_path)
+        load({variable: "relative", "GPUJOBS_SITE_CONFIG": str(tmp_path / "none")}, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 
 import pytest
@@ -25,6 +26,7 @@ from gpujobs.facts import (
     Interpreter,
     KernelFacts,
     NvidiaFacts,
+    OtherBoardFacts,
     SessionFacts,
     SettingsFacts,
     ShareFacts,
@@ -32,7 +34,7 @@ from gpujobs.facts import (
 )
 from gpujobs.findings import Severity
 from gpujobs.model import Device, GpuProcess, Policy, Slice, Snapshot, replace
-from gpujobs.states import ComputeMode, DriverState, Health, ProcessKind, RecoveryAction, Throttle
+from gpujobs.states import ALARMING, ComputeMode, DriverState, Health, ProcessKind, RecoveryAction, Throttle
 
 GIB, MIB = 2**30, 2**20
 OK, NOTE, WARNING, PROBLEM, UNKNOWN = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.PROBLEM, Severity.UNKNOWN
@@ -104,10 +106,34 @@ def test_each_state_of_the_driver_has_its_remedy(state, nvidia, container, sever
     assert words in said[1]
 
 
-def test_a_driver_that_fell_silent_half_way_is_a_warning_with_its_message():
-    found = snapshot(card(), driver_message="did not answer within 10 s")
-    assert only(driver.state(found, NOBODY))[0] == WARNING
-    assert "did not answer" in only(driver.state(found, NOBODY))[1]
+SILENCE = "did not answer within 10 s"
+
+
+def silent(index=0):
+    return Device(index, health=Health.UNUSABLE, reason=SILENCE)
+
+
+@pytest.mark.parametrize(
+    ("cards", "severity", "words", "why"),
+    [
+        ((card(0), card(1)), WARNING, f"2 GPUs ({SILENCE})", "what the driver left out is unknown"),
+        ((silent(0), card(1), card(2)), OK, "3 GPUs, of which 2 can be read | None", "without the driver"),
+        ((silent(0), silent(1)), PROBLEM, f"2 GPUs, and none of them can be read ({SILENCE}) | ask", "without the"),
+        ((silent(0),), PROBLEM, "1 GPU, and it cannot be read", "without the driver"),
+        ((), WARNING, f"0 GPUs ({SILENCE})", "what the driver left out is unknown"),
+    ],
+)
+def test_a_driver_that_fell_silent_is_judged_by_what_it_did_answer(cards, severity, words, why):
+    found = snapshot(*cards, driver_message=SILENCE)
+    (finding,) = driver.state(found, NOBODY)
+    assert (finding.severity, finding.why.startswith(why)) == (severity, True)
+    assert words in only([finding])[1]
+
+
+def test_a_silent_card_among_others_is_told_once():
+    found = snapshot(silent(0), card(1), driver_message=SILENCE)
+    told = diagnose(replace(NOBODY, snapshot=found))
+    assert [one.check for one in told if SILENCE in (one.found or "")] == ["gpu.health"]
 
 
 @pytest.mark.parametrize("message", ["pynvml cannot be imported (x)", "this is not NVIDIA's: install nvidia-ml-py"])
@@ -188,12 +214,12 @@ ALL_FILES = tuple(map(device_file, ("nvidia0", "nvidiactl", "nvidia-uvm")))
     ("files", "severity", "words"),
     [
         (ALL_FILES, OK, "3 files in /dev can be read and written"),
-        (ALL_FILES[1:], WARNING, "/dev/nvidia0 is missing | ask the administrator: sudo nvidia-modprobe -c=0"),
-        (ALL_FILES[:2], WARNING, "/dev/nvidia-uvm is missing | ask the administrator: sudo nvidia-modprobe -u -c=0"),
+        (ALL_FILES[1:], WARNING, "/dev/nvidia0 is missing | ask the administrator: `sudo nvidia-modprobe -c=0`"),
+        (ALL_FILES[:2], WARNING, "/dev/nvidia-uvm is missing | ask the administrator: `sudo nvidia-modprobe -u -c=0`"),
         (
             (device_file("nvidia0", 0o660, "render", readable=False, writable=False), *ALL_FILES[1:]),
             PROBLEM,
-            "anna may neither read nor write | ask the administrator: sudo usermod -aG render anna",
+            "anna may neither read nor write | ask the administrator: `sudo usermod -aG render anna`",
         ),
         (
             (device_file("nvidia0", 0o600, readable=False, writable=False), *ALL_FILES[1:]),
@@ -273,12 +299,11 @@ def test_cards_that_are_fine_have_no_finding_but_ok():
         (devices.memory_errors, {"retirement_pending": True}, WARNING, "at the next reset"),
         (devices.memory_errors, {"remap_failed": True}, PROBLEM, "have the card replaced"),
         (devices.memory_errors, {"ecc_errors": None, "errors": {"ecc_errors": "None"}}, UNKNOWN, "GPU 3: None"),
-        (devices.recovery, {"recovery": RecoveryAction.RESET}, PROBLEM, "asks for reset of GPU 3"),
-        (devices.recovery, {"recovery": RecoveryAction.REBOOT}, PROBLEM, "reboot the machine"),
         (devices.throttle, {"throttle": frozenset({Throttle.HARDWARE_THERMAL})}, WARNING, "too hot (hardware)"),
         (devices.throttle, {"throttle": frozenset({Throttle.POWER_CAP})}, NOTE, "limited by: power cap"),
         (devices.unaccounted, {"memory_used": GIB}, WARNING, "1.0GiB on GPU 3 in use by nobody visible"),
-        (devices.unaccounted, {"memory_used": GIB}, WARNING, "sudo fuser -v /dev/nvidia3 "),
+        (devices.unaccounted, {"memory_used": GIB}, WARNING, "`sudo fuser -v /dev/nvidia3` "),
+        (devices.unaccounted, {"memory_used": GIB, "minor": None}, WARNING, "`sudo fuser -v /dev/nvidia*` "),
         (devices.unaccounted, {"memory_used": 512 * MIB}, OK, "below 512MiB"),
         (devices.unaccounted, {"memory_used": None}, UNKNOWN, "not reported"),
     ],
@@ -287,6 +312,75 @@ def test_what_is_wrong_with_a_card_is_told_with_its_remedy(judge, changes, sever
     said = only(judge(snapshot(card(3, **changes)), NOBODY))
     assert said[0] == severity
     assert words in said[1]
+
+
+RESET_3 = "`sudo nvidia-smi --gpu-reset -i 3`"
+
+
+@pytest.mark.parametrize(
+    ("action", "asked", "remedy"),
+    [
+        (RecoveryAction.RESET, "asks for a reset of GPU 3", f"end the programs on it, then {RESET_3}"),
+        (RecoveryAction.REBOOT, "asks for a reboot because of GPU 3", "reboot the machine"),
+        (
+            RecoveryAction.DRAIN_P2P,
+            "asks that GPU 3 and other GPUs stop",
+            "`gpujobs doctor` shows what the driver asks",
+        ),
+        (RecoveryAction.DRAIN_AND_RESET, "when its programs have ended", f"finish and start no others, then {RESET_3}"),
+        (RecoveryAction.OTHER, "for GPU 3 that this version of gpujobs does not know", "`nvidia-smi -q -i 3`"),
+        (RecoveryAction.IMEX, "the IMEX domain of GPU 3 is recovered", "`sudo systemctl restart nvidia-imex`"),
+    ],
+)
+def test_what_the_driver_asks_for_is_a_sentence_with_its_own_remedy(action, asked, remedy):
+    (finding,) = devices.recovery(snapshot(card(3, recovery=action)), NOBODY)
+    assert finding.severity == PROBLEM
+    assert finding.found.startswith("the driver asks ")
+    assert asked in finding.found
+    assert remedy in finding.do
+
+
+def test_only_a_reset_that_is_asked_for_is_advised():
+    actions = set(RecoveryAction) - {RecoveryAction.NONE}
+    told = {one: next(devices.recovery(snapshot(card(recovery=one)), NOBODY)).do or "" for one in actions}
+    advised = {action for action, remedy in told.items() if "--gpu-reset" in remedy}
+    assert advised == {RecoveryAction.RESET, RecoveryAction.DRAIN_AND_RESET}
+
+
+@pytest.mark.parametrize("alarm", sorted(ALARMING))
+def test_a_warning_of_slowness_names_only_what_is_alarming(alarm):
+    found = snapshot(card(throttle=frozenset({alarm, Throttle.POWER_CAP, Throttle.DISPLAY_CLOCKS})))
+    (finding,) = devices.throttle(found, NOBODY)
+    assert (finding.severity, finding.found) == (WARNING, f"GPU 0 is slowed down: {alarm}")
+
+
+@pytest.mark.parametrize("wish", sorted(set(Throttle) - ALARMING))
+def test_what_somebody_has_set_is_no_alarm(wish):
+    assert severities(devices.throttle(snapshot(card(throttle=frozenset({wish}))), NOBODY)) == [NOTE]
+
+
+def used(index, number, memory):
+    return replace(piece(index, number), memory_used=memory, minor=None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (0, 0, (OK, "below 512MiB on GPUs 0:0 and 0:2 | None")),
+        (700 * MIB, 0, (WARNING, "700MiB on GPU 0:0 in use by nobody visible (limit 512MiB) | ")),
+        (700 * MIB, GIB, (WARNING, "700MiB on GPU 0:0, 1.0GiB on GPU 0:2 in use by nobody visible (limit 512MiB) | ")),
+    ],
+)
+def test_a_card_that_is_cut_is_not_judged_beside_its_slices(first, second, expected):
+    found = snapshot(card(0, mig=True, memory_used=8 * GIB), used(0, 0, first), used(0, 2, second))
+    severity, words = only(devices.unaccounted(found, NOBODY))
+    assert (severity, words[: len(expected[1])]) == expected
+    assert words.count("/dev/nvidia") == (1 if severity is WARNING else 0)
+
+
+def test_what_a_cut_card_does_not_report_is_not_missed():
+    found = snapshot(card(0, mig=True, memory_used=None), used(0, 0, 0))
+    assert severities(devices.unaccounted(found, NOBODY)) == [OK]
 
 
 def test_the_site_says_how_much_memory_may_be_unaccounted():
@@ -334,11 +428,13 @@ BOARD = FolderFacts(
     [
         ({}, OK, "/b (of root, mode 1777, ext4)"),
         ({"uid": 7, "owner": "bob"}, NOTE, "belongs to an ordinary user"),
-        ({"mode": 0o777}, PROBLEM, "have root run: chmod 1777 /b"),
-        ({"mode": 0o777, "uid": 1000}, PROBLEM, "run: chmod 1777 /b"),
+        ({"mode": 0o777}, PROBLEM, "have root run: `chmod 1777 /b`"),
+        ({"mode": 0o777, "uid": 1000}, PROBLEM, "| run: `chmod 1777 /b`"),
         ({"mode": 0o755, "writable": False}, PROBLEM, "cannot be written by anna"),
         ({"mode": 0o755, "uid": 1000}, NOTE, "nobody else can take part"),
         ({"is_folder": False}, PROBLEM, "is not a folder"),
+        ({"pseudo": True, "filesystem": "proc"}, PROBLEM, "/b is on no disk (proc): nobody can keep files there | set"),
+        ({"pseudo": True, "exists": False, "filesystem": "sysfs"}, PROBLEM, "on no disk (sysfs)"),
         ({"exists": False}, OK, "is not there yet"),
         ({"exists": False, "writable": False}, PROBLEM, "sudo install -d -m 1777"),
         ({"exists": False, "parent": False}, PROBLEM, "nor the folder above it"),
@@ -355,6 +451,27 @@ def test_a_board_on_a_network_disk_is_a_problem_whatever_else_it_is():
     found = replace(BOARD, network=True, filesystem="nfs4")
     assert only(places.board(found, NOBODY))[0] == PROBLEM
     assert "network file system (nfs4)" in only(places.board(found, NOBODY))[1]
+
+
+def test_the_room_on_what_is_no_disk_is_not_told():
+    nowhere = replace(BOARD, pseudo=True, filesystem="proc", free=0)
+    assert [one.check for one in places.board(nowhere, NOBODY)] == ["board.folder"]
+    assert [one.check for one in places.state(StateFacts(nowhere), NOBODY)] == ["state.folder"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "words"),
+    [
+        ({}, OK, "nothing is claimed on /common"),
+        ({"same": True}, OK, "this is the common one"),
+        ({"claims": 1, "users": ("bob",)}, WARNING, "1 claim of bob on /common, but the board in use here is /ours"),
+        ({"claims": 3, "users": ("bob", "eve")}, WARNING, "`GPUJOBS_BOARD_DIR=/common gpujobs status` shows them"),
+    ],
+)
+def test_claims_on_another_board_are_told_with_what_to_do(changes, severity, words):
+    said = only(places.other(OtherBoardFacts("/common", "/ours", **changes), NOBODY))
+    assert said[0] == severity
+    assert words in said[1]
 
 
 def test_files_that_a_disk_does_not_count_are_not_told():
@@ -408,7 +525,7 @@ LOCAL = replace(MINE, path="/var/tmp/gpujobs-1000")
     [
         (MINE, None, OK, "/s (of anna, mode 700, ext4)"),
         (replace(MINE, mode=0o755), None, OK, "/s"),
-        (replace(MINE, mode=0o777), None, WARNING, "chmod go-w /s"),
+        (replace(MINE, mode=0o777), None, WARNING, "`chmod go-w /s`"),
         (replace(MINE, uid=0), None, WARNING, "is not yours"),
         (replace(MINE, writable=False), None, PROBLEM, "cannot be written by anna"),
         (replace(MINE, exists=False, writable=False), None, PROBLEM, "cannot be made by anna"),
@@ -644,9 +761,21 @@ def test_versions_are_compared_by_their_leading_numbers(text, numbers):
 # Hypothesis leaves fields with a default alone unless it is told not to.
 NOUNS = (
     *(Slice, GpuProcess, Device, Snapshot, Policy, DeviceFile, NvidiaFacts, Distribution, BindingFacts),
-    *(AccountingFacts, FolderFacts, ClaimsFacts, StateFacts, KernelFacts, ShareFacts, SessionFacts, ContainerFacts),
+    *(
+        AccountingFacts,
+        FolderFacts,
+        ClaimsFacts,
+        OtherBoardFacts,
+        StateFacts,
+        KernelFacts,
+        ShareFacts,
+        SessionFacts,
+        ContainerFacts,
+    ),
     *(ClockFacts, Interpreter, SettingsFacts, Facts),
 )
+# A name with a backtick would end a command before its time; no name that we show has one.
+st.register_type_strategy(str, st.text(st.characters(exclude_characters="`")))
 st.register_type_strategy(float, st.floats(-1e12, 1e12))  # a clock is never infinite, nor no number
 for noun in NOUNS:
     st.register_type_strategy(
@@ -661,3 +790,9 @@ def test_whatever_was_found_is_judged(facts):
     assert all(one.found is not None or one.reason for one in found)
     assert all((one.severity is UNKNOWN) == (one.found is None) for one in found)
     assert all(one.do for one in found if one.severity is PROBLEM)
+
+
+@given(st.from_type(Facts))
+def test_what_is_to_be_typed_stands_in_backticks(facts):
+    remedies = [re.sub(r"`[^`]*`", "", one.do or "") for one in diagnose(facts)]
+    assert [one for one in remedies if re.search(r"\b(sudo|chmod|pip|systemctl|nvidia-smi|fuser) [a-z-]", one)] == []

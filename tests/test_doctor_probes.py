@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from claims import start_holder
-from gpujobs.facts import AccountingFacts, Distribution
+from gpujobs.facts import AccountingFacts, Distribution, OtherBoardFacts
 from gpujobs.machine import binding, boardcensus, folders, interpreters, kernelfacts, nvidiafiles, share, surroundings
 from gpujobs.machine.attempts import Attempts
 from gpujobs.machine.board import Board
 from gpujobs.machine.boardfolder import ARBITER
 from gpujobs.machine.kernel import inotify_open, inotify_watch
 from gpujobs.machine.nvml_accounting import accounting, modes
+from gpujobs.machine.procs import user_name
 from gpujobs.machine.program import Unanswered, ourselves, output_of
 from gpujobs.model import CpuTopology
 from waiting import wait_until
@@ -348,6 +349,11 @@ def test_a_file_is_no_folder_and_nor_is_a_link_unless_it_is_followed(tmp_path):
     assert folders.folder(tmp_path / "link", follow=False).is_folder is False
 
 
+@pytest.mark.parametrize(("path", "pseudo"), [("/proc", True), ("/proc/board", True), ("/sys", True), ("/tmp", False)])
+def test_what_the_kernel_only_shows_is_no_disk(path, pseudo):
+    assert folders.folder(Path(path)).pseudo is pseudo
+
+
 def test_the_disk_is_read_from_the_table_of_mounts(tmp_path):
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / {tmp_path}/home rw - nfs4 server:/home rw\n")
@@ -375,6 +381,34 @@ def test_dead_claims_are_counted_apart_from_living_ones(tmp_path):
         "nor-is-this",
         "not-a-claim",
     ]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_board_in_use_is_no_other_board(tmp_path, link):
+    ours = tmp_path / "board"
+    board = Board(ours)
+    if link:
+        (tmp_path / "link").symlink_to(ours)
+    path = tmp_path / "link" if link else ours
+    process, _ = start_holder(board.folder)
+    with process:
+        assert boardcensus.other(path, ours) == OtherBoardFacts(str(path), str(ours), same=True)
+        process.kill()
+
+
+def test_who_claims_on_another_board_is_counted_and_the_dead_are_not(tmp_path):
+    there, ours = tmp_path / "there", tmp_path / "ours"
+    assert boardcensus.other(there, ours) == OtherBoardFacts(str(there), str(ours))
+    first, (unreadable,) = start_holder(there)
+    second, _ = start_holder(there)
+    with first, second:
+        (there / f"lease-{'0' * 32}.json").write_text("{}")
+        (there / f"lease-{unreadable}.json").write_text("{}")
+        found = boardcensus.other(there, ours)
+        first.kill()
+        second.kill()
+    assert (found.claims, found.users) == (2, (user_name(os.getuid()),))
+    assert not ours.exists()
 
 
 def test_whoever_holds_the_arbiter_is_named(tmp_path):

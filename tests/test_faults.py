@@ -1,6 +1,9 @@
 """Whatever functions of the driver fail in whatever way: every slot is there, and nothing unknown is taken for free."""
 
 import json
+import threading
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -9,15 +12,16 @@ from hypothesis import strategies as st
 from gpujobs.machine.driver import Header, Problem
 from gpujobs.machine.nvml import NvmlDriver
 from gpujobs.machine.reader import DriverSpec, Reader
-from gpujobs.model import Device, Grant
+from gpujobs.model import Device, Grant, Refusal, replace
 from gpujobs.scheduling.health import assess
 from gpujobs.scheduling.placement import place
-from gpujobs.states import DriverState, Health
+from gpujobs.states import DriverState, Health, ProcessKind
 from gpujobs.testing import ScriptedDriver
 from gpujobs.testing.faults import TEXTS
 from gpujobs.testing.scenario import build
 from gpujobs.testing.scriptednvml import ScriptedError, ScriptedNvml
 from strategies import GIB, a_request, a_snapshot, a_topology
+from waiting import wait_until
 
 FUNCTIONS = sorted(name for name in vars(ScriptedNvml) if name.startswith("nvml") and name != "nvmlMemory_v2")
 LIBRARY, DEVICE = (1, 9, 12, 18), (8, 11, 15, 16, 28)
@@ -149,7 +153,9 @@ def test_a_library_that_goes_away_in_the_middle_is_a_problem_of_the_driver(funct
     """Told once, and the end of it: nothing comes behind it."""
     scenario = build({"devices": [{}, {}], "faults": [fault(function, 9)]}, "here", "lab")
     parts = []
-    NvmlDriver("/nonexistent", GoneAfterCounting(scenario, scenario.devices, {}), lambda _: None).read(parts.append)
+    NvmlDriver("/nonexistent", GoneAfterCounting(scenario, scenario.devices, {}), lambda _: None).read(
+        parts.append, 10.0
+    )
     assert [type(part) for part in parts] == [Header, Problem]
     assert parts[1].state is DriverState.NOT_LOADED
 
@@ -197,6 +203,51 @@ def test_a_slice_without_lists_of_its_own_has_its_share_of_the_cards(folder):
     assert [process.pid for process in devices[3].processes] == [4194306]
 
 
+def test_slices_that_cannot_be_counted_are_missed(folder):
+    _, devices, _ = seen(folder, fault("nvmlDeviceGetMaxMigDeviceCount", 999, 1))
+    assert [(device.label, device.health) for device in devices][1] == (1, Health.DEGRADED)
+    assert devices[1].reason == "its slices cannot be read: Unknown Error"
+
+
+def test_a_slice_of_no_known_instance_shares_its_memory_with_whom_nobody_knows(folder):
+    _, devices, _ = seen(folder, fault("nvmlDeviceGetGpuInstanceId", 3, "1:1"))
+    assert [device.memory_beside for device in devices[2:4]] == [None, None]
+    assert isinstance(place(a_snapshot(*devices[1:4]), (), a_request(), a_topology()), Refusal)
+
+
+def test_a_card_of_which_it_is_not_known_whether_it_is_cut_up_is_not_given_out(folder):
+    _, devices, _ = seen(folder, fault("nvmlDeviceGetMigMode", 999, 0))
+    assert (devices[0].mig, devices[0].health) == (None, Health.DEGRADED)
+    assert isinstance(place(a_snapshot(devices[0]), (), a_request(), a_topology()), Refusal)
+
+
+@pytest.mark.parametrize(("ids", "known"), [((0xFFFFFFFF, 0xFFFFFFFF), False), ((0, 0), False), ((3, 0), True)])
+def test_the_cards_list_stands_in_only_where_it_tells_whose_every_process_is(ids, known):
+    """A process of which it cannot be told whose it is may be on any slice."""
+    machine = build({"devices": [{"mig": True, "instances": [{"number": 1}, {"number": 3}]}]}, "here", "lab")
+    parts = []
+    NvmlDriver("/nonexistent", OnlyCardsHaveLists(machine, ids), lambda _: None).read(parts.append)
+    slices = [part for part in parts if isinstance(part, Device) and part.slice]
+    assert [None if one.processes is None else [process.pid for process in one.processes] for one in slices] == (
+        [[], [77]] if known else [None, None]
+    )
+
+
+class OnlyCardsHaveLists(ScriptedNvml):
+    """Slices have no lists of processes; the card's has one process, of these instances."""
+
+    def __init__(self, scenario, ids):
+        idle = [replace(one, memory_free=one.memory_total, processes=()) for one in scenario.devices]
+        super().__init__(scenario, idle, {})
+        self.ids = ids
+
+    def _list(self, function, device, kind):
+        if device.slice:
+            raise ScriptedError(3)
+        found = {"pid": 77, "usedGpuMemory": 1, "gpuInstanceId": self.ids[0], "computeInstanceId": self.ids[1]}
+        return [SimpleNamespace(**found)] if kind is ProcessKind.COMPUTE else []
+
+
 @pytest.mark.parametrize("function", ["nvmlDeviceGetTemperature", "nvmlDeviceGetHandleByIndex"])
 def test_a_device_that_never_answers_costs_the_deadline_and_no_other_device(folder, function):
     path = folder / "hanging.json"
@@ -204,10 +255,57 @@ def test_a_device_that_never_answers_costs_the_deadline_and_no_other_device(fold
         json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": function, "hang": True, "device": 0}]})
     )
     with Reader(DriverSpec("gpujobs.testing:ScriptedDriver", str(path))) as reader:
-        snapshot = reader.snapshot(1.0)
-    assert [device.label for device in snapshot.devices] == LABELS
-    assert [device.health for device in snapshot.devices] == [Health.UNUSABLE] + [Health.OK] * 4
+        first, second = reader.snapshot(1.0), reader.snapshot(1.0)
+        path.write_text(json.dumps(MACHINE))
+        healed = wait_until(lambda: (one := reader.snapshot(1.0)).devices[0].health is Health.OK and one)
+    for snapshot, reason in ((first, "did not answer within 1 s"), (second, "has not answered since ")):
+        assert [device.label for device in snapshot.devices] == LABELS
+        assert [device.health for device in snapshot.devices] == [Health.UNUSABLE] + [Health.OK] * 4
+        assert snapshot.devices[0].reason.startswith(reason)
+        assert (snapshot.driver, snapshot.driver_message) == (DriverState.OK, None)
     named = function != "nvmlDeviceGetHandleByIndex"
-    assert ((snapshot.devices[0].name is None), (snapshot.devices[0].uuid is None)) == (not named, not named)
-    assert snapshot.devices[0].reason == "did not answer within 1 s"
-    assert (snapshot.driver, snapshot.driver_message) == (DriverState.OK, "did not answer within 1 s")
+    assert ((first.devices[0].name is None), (first.devices[0].uuid is None)) == (not named, not named)
+    assert second.taken_at - first.taken_at > 0.8 > healed.taken_at - second.taken_at - 5  # once, and not again
+
+
+class OneNeverAnswers(ScriptedNvml):
+    """Card 0 hangs; of the others it is counted how often they are read."""
+
+    def __init__(self, scenario):
+        idle = [replace(one, memory_free=one.memory_total, processes=()) for one in scenario.devices]
+        super().__init__(scenario, idle, {})
+        self.answer, self.asked = threading.Event(), Counter()
+
+    def nvmlDeviceGetMemoryInfo(self, device, version=1):  # noqa: N802  # NVML's name
+        self.asked[device.index] += 1
+        if device.index == 0:
+            self.answer.wait()
+        return super().nvmlDeviceGetMemoryInfo(device, version)
+
+
+def test_what_had_to_wait_for_a_card_that_hangs_is_read_again(folder):
+    """Else somebody could have come onto a device in the meantime. And the next look waits for nobody."""
+    nvml, looks = OneNeverAnswers(build({"devices": [{}, {}]}, "here", "lab")), ([], [])
+    driver = NvmlDriver("/nonexistent", nvml, lambda _: None)
+    for parts in looks:
+        driver.read(parts.append, 1.0)
+    assert nvml.asked == {0: 1, 1: 3}
+    last = [{part.index: part for part in parts if isinstance(part, Device)} for parts in looks]
+    assert [parts[1].health for parts in last] == [Health.OK, Health.OK]
+    assert (last[0][0].reason, last[1][0].reason[:23]) == ("did not answer within 1 s", "has not answered since ")
+    told = len(looks[0]), len(looks[1])
+    nvml.answer.set()
+    wait_until(lambda: threading.active_count() == 1 or not any("_one" in str(one) for one in threading.enumerate()))
+    assert (len(looks[0]), len(looks[1])) == told  # what comes too late is not taken for something else
+
+
+def test_when_no_card_answers_the_driver_is_silent(folder):
+    path = folder / "silent.json"
+    path.write_text(
+        json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": "nvmlDeviceGetMemoryInfo", "hang": True}]})
+    )
+    with Reader(DriverSpec("gpujobs.testing:ScriptedDriver", str(path))) as reader:
+        snapshots = [reader.snapshot(0.5), reader.snapshot(0.5)]
+    assert [one.driver for one in snapshots] == [DriverState.SILENT] * 2
+    assert all({device.health for device in one.devices} == {Health.UNUSABLE} for one in snapshots)
+    assert {device.label for device in snapshots[0].devices} >= {0, 1, 2}

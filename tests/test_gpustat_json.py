@@ -71,6 +71,18 @@ def test_a_card_that_is_lost_has_its_trouble_for_a_name():
     assert {name: value for name, value in card.items() if value is not None} == {"index": 1, "name": "((GPU is lost))"}
 
 
+def test_a_card_that_cannot_be_used_is_marked_even_where_its_name_is_known():
+    refused = device(0, health=Health.UNUSABLE, reason="the driver asks for a reset of this GPU")
+    worn = device(1, health=Health.DEGRADED, reason="3 uncorrected ECC errors")
+    nameless = device(2, health=Health.UNUSABLE, reason=None)
+    cards = to_dict(Status(Snapshot(NOW, (refused, worn, nameless)), NOW))["gpus"]
+    assert [card["name"] for card in cards] == [
+        "((the driver asks for a reset of this GPU))",
+        "NVIDIA A100 80GB PCIe",
+        "((Unknown))",
+    ]
+
+
 def test_what_is_unknown_of_a_process_is_null():
     hidden = device(0, processes=(GpuProcess(13, COMPUTE),))
     [card] = to_dict(Status(Snapshot(NOW, (hidden,)), NOW))["gpus"]

@@ -69,3 +69,13 @@ def test_health_only_gets_worse(snapshot, action):
     for before, after in zip(snapshot.devices, assess(snapshot.devices), strict=True):
         assert order.index(after.health) >= order.index(before.health)
     assert assess(assess(snapshot.devices)[:0]) == ()
+
+
+def test_devices_of_one_uuid_are_of_no_use():
+    """Whoever is given the one may get the other."""
+    devices = assess(
+        [a_device(0), a_device(1, uuid="GPU-0"), a_device(2), a_device(3, uuid=None), a_device(4, uuid=None)]
+    )
+    assert [one.health for one in devices[:3]] == [Health.UNUSABLE, Health.UNUSABLE, Health.OK]
+    assert devices[1].reason == "another device has the same UUID"
+    assert devices[3].health is Health.OK  # and is not given out for want of a UUID

@@ -82,6 +82,24 @@ def test_memory_is_counted_once_for_a_gpu_instance():
     assert placed(a_request(gpu_memory=4 * GIB), only(CARD, first, second), [held]) == ["MIG-1"]
 
 
+def test_a_run_that_declares_nothing_keeps_its_instance_from_those_who_need_to_know():
+    """It may take all of the memory; who needs none in particular may come beside it."""
+    held = replace(a_lease(id="held"), devices=("MIG-0",))
+    machine = only(CARD, a_slice(0, instance=5), a_slice(1, instance=5))
+    assert placed(a_request(gpu_memory=GIB), machine, [held]).endswith(
+        "GPU 1:1 has an unknown amount of memory in use: a run on a slice that shares it does not declare any"
+    )
+    assert placed(a_request(), machine, [held]) == ["MIG-1"]
+
+
+@pytest.mark.parametrize(("fits", "asked"), [(True, 4.0), (False, 4.5)])
+def test_what_sharing_runs_promise_has_its_margin_on_a_shared_instance_too(fits, asked):
+    held = replace(a_lease(id="held"), devices=("MIG-0",), gpu_memory=5 * GIB, share=True)
+    request = a_request(gpu_memory=int(asked * GIB), share=True, devices=("MIG-1",))
+    answer = placed(request, only(CARD, a_slice(0, instance=5), a_slice(1, instance=5)), [held])
+    assert (answer == ["MIG-1"]) is fits
+
+
 def test_what_a_lease_uses_of_a_shared_instance_is_not_counted_twice():
     own = a_process(7, 6 * GIB, uid=1000, lineage=(a_lease().holder,))
     first = a_slice(0, instance=5, memory_used=6 * GIB, memory_free=4 * GIB, processes=(own,))

@@ -116,9 +116,9 @@ def test_values_that_are_not_the_usual_ones(show, field, told, read):
         ("nvmlDeviceGetComputeMode=v1", "compute_mode", "exclusive process", "ok"),
         ("nvmlDeviceGetComputeMode=v7", "compute_mode", None, "degraded"),  # of the future, and not guessed
         ("nvmlDeviceGetPerformanceState=v32", "performance_state", None, "ok"),  # how it says "unknown"
-        ("nvmlDeviceGetFieldValues=v17", "recovery", None, "degraded"),
+        ("nvmlDeviceGetFieldValues=v17", "recovery", "unknown action", "ok"),
         ("nvmlDeviceGetFieldValues=field3", "recovery", None, "ok"),
-        ("nvmlDeviceGetFieldValues=field999", "recovery", None, "ok"),
+        ("nvmlDeviceGetFieldValues=field999", "recovery", None, "degraded"),
         ("nvmlDeviceGetCurrentClocksEventReasons=v68719476736", "throttle", [], "ok"),
     ],
 )

@@ -20,7 +20,11 @@ def test_a_text_is_painted_from_the_top_and_the_rest_is_cleared():
     [
         (11, 80, "line 9"),
         (10, 80, "... 2 more lines: make the window taller, or choose with --gpu or --top"),
-        (3, 30, "... 9 more lines: make the win"),
+        (3, 70, "... 9 more lines: make the window taller"),
+        (3, 40, "... 9 more lines: make the window taller"),
+        (3, 39, "... 9 more lines"),
+        (3, 15, "... 9"),
+        (3, 4, "... "),
         (2, 80, "... 10 more lines: make the window taller, or choose with --gpu or --top"),
         (1, 80, "... 10 more lines: make the window taller, or choose with --gpu or --top"),
     ],

@@ -133,10 +133,12 @@ def test_a_driver_in_trouble(driver):
     assert refusal.obstacles
 
 
-def test_what_a_silent_driver_showed_may_be_used():
-    """One lost device must not stop the others."""
-    answer = place(a_snapshot(a_device(), driver=DriverState.SILENT), (), a_request(), a_topology())
-    assert answer.devices == ("GPU-0",)
+@pytest.mark.parametrize("driver", [one for one in DriverState if one is not DriverState.OK])
+def test_what_a_driver_showed_before_it_fell_silent_is_not_given_out(driver):
+    """A single card that hangs is another matter: that driver has spoken."""
+    answer = place(a_snapshot(a_device(), driver=driver), (), a_request(), a_topology())
+    assert isinstance(answer, Refusal)
+    assert place(a_snapshot(a_device(), driver=driver), (), a_request(0), a_topology()) == Grant((), frozenset({0, 8}))
 
 
 # ---- which one ----------------------------------------------------------------------------------------------------

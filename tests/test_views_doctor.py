@@ -39,6 +39,7 @@ board
 1 problem, 1 warning, 1 note, 1 check could not be made; 1 in order
 """
 
+MARGIN = 29  # before what is said
 words = st.text(max_size=200)
 findings = st.lists(
     st.builds(
@@ -67,10 +68,27 @@ def test_colours_add_nothing_else():
 
 
 @given(findings, st.sampled_from([None, 20, 80, 100, 500]))
-def test_every_line_fits(found, columns):
+def test_every_line_fits_but_what_cannot_be_broken(found, columns):
     most = max(50, min(columns or 80, 120))
     lines = render(found, Style(width=columns)).splitlines()
-    assert [line for line in lines if width(line) > most and line != summary(found)] == []
+    long = [line for line in lines if width(line) > most and line != summary(found)]
+    assert [line for line in long if " " in line[MARGIN:] and "`" not in line] == []
+
+
+@pytest.mark.parametrize("columns", [20, 50, 80, 120])
+def test_a_path_or_a_command_is_never_broken(columns):
+    path = "/var/tmp/gpujobs-board/lease-0123456789abcdef0123456789abcdef.json"
+    command = f"`sudo install -d -m 1777 {path}/and/more`"
+    told = Finding(
+        "board.claims", Severity.PROBLEM, f"{path} of anna: bad", "it stops all", f"have anna run {command}."
+    )
+    lines = render([told], Style(width=columns)).splitlines()
+    assert [sum(text in line for line in lines) for text in (path, command)] == [2, 1]  # the command has the path too
+
+
+def test_a_short_text_stays_on_one_line():
+    told = Finding("a.b", Severity.NOTE, "one `two  three` four", "why")
+    assert "one `two  three` four\n" in render([told], Style())
 
 
 @given(findings)

@@ -14,14 +14,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpujobs.model import Device, GpuProcess, Request, Slice, Snapshot, replace
-from gpujobs.states import DriverState, Health, ProcessKind
+from gpujobs.model import Device, GpuProcess, Hindrance, Obstacle, Refusal, Request, Slice, Snapshot, replace
+from gpujobs.states import ALARMING, DriverState, Health, ProcessKind, Throttle
 from gpujobs.views.claims import wants
-from gpujobs.views.readings import level
+from gpujobs.views.readings import held, hint, level, notes, unaccounted
+from gpujobs.views.refusal import sentence
 from gpujobs.views.selection import parse, resolved
 from gpujobs.views.status import Status, Style, render
 from gpujobs.views.table import GREEN, RED, RESET, YELLOW, clean, cut, to_ascii, width, wrap
-from statuses import BROKEN, BUSY, GIB, IDLE, MIB, MIG, NOW, ODD, device, lab, lease, process, statuses, waiting
+from statuses import (
+    BROKEN,
+    BUSY,
+    COMPUTE,
+    GIB,
+    IDLE,
+    MIB,
+    MIG,
+    NOW,
+    ODD,
+    device,
+    lab,
+    lease,
+    part,
+    process,
+    statuses,
+    waiting,
+)
 from strategies import few
 
 REGENERATE = "GPUJOBS_REGENERATE" in os.environ  # read before the tests have their own environment
@@ -34,6 +52,41 @@ LONG_PIDS = replace(
     snapshot=replace(
         IDLE.snapshot,
         devices=(device(0, memory_used=GIB, processes=(process(987), process(4194300, user="bob", elapsed=59.0))),),
+    ),
+)
+
+SHARED = replace(
+    IDLE,
+    leases=(
+        lease("sh", (0,), 5024, user="root", run_number=24, share=True, gpu_memory=5 * GIB),
+        lease("sh", (0,), 5025, user="root", run_number=25, share=True),
+        lease("sh", (0,), 5026, user="root", run_number=26, share=True, gpu_memory=700 * MIB),
+        lease("averylongnameforarun", (1,), 5100, user="carolinamaria", run_number=4711),
+    ),
+)
+LARGE = replace(
+    IDLE,
+    snapshot=replace(
+        IDLE.snapshot,
+        devices=(
+            device(
+                0,
+                memory_used=1536 * GIB,
+                memory_total=1536 * GIB,
+                fan=100,
+                sm_clock=210,
+                throttle=frozenset({Throttle.APPLICATION_CLOCKS, Throttle.DISPLAY_CLOCKS}),
+                processes=(process(7, GIB, frozenset({ProcessKind.MPS})),),
+            ),
+            device(1, memory_used=436 * GIB, memory_total=1000 * GIB),
+            device(2, mig=True, utilisation=None, processes=None, errors={"processes": "In MIG"}),
+            *(
+                replace(
+                    part(number, gpu_instance, memory_used=GIB, name="NVIDIA H200 MIG 1c.2g.35gb+me.all,gfx"), index=2
+                )
+                for number, gpu_instance in ((0, 3), (1, 3), (2, 4))
+            ),
+        ),
     ),
 )
 
@@ -88,6 +141,11 @@ def with_device(status, changed):
         ("odd_200_ascii", ODD, Style(width=200, ascii=True)),
         ("odd_command_40", ODD, Style(command=40)),
         ("stale_80", STALE, Style(width=80)),
+        ("shared", SHARED, Style()),
+        ("shared_80", SHARED, Style(width=80)),
+        ("shared_132", SHARED, Style(width=132)),
+        ("large_132", LARGE, Style(width=132)),
+        ("large_250", LARGE, Style(width=250)),
     ],
 )
 def test_golden(name, status, style):
@@ -200,7 +258,46 @@ def test_no_process_is_not_said_where_the_list_could_not_be_read():
     unread = device(0, processes=None, errors={"processes": "Insufficient Permissions"})
     text = render(with_device(IDLE, unread))
     assert "No running processes" not in text
-    assert "Insufficient Permis" in text
+    assert process_lines(with_device(IDLE, unread))[2:-1] == [
+        "|    0   N/A      N/A        N/A   N/A   N/A       N/A  (cannot be read)      |",
+        f"|      {'Insufficient Permissions':71}|",
+    ]
+
+
+@pytest.mark.parametrize("columns", [79, 200])
+def test_a_reason_that_stands_at_the_device_is_not_said_again_at_its_processes(columns):
+    lost = Device(5, health=Health.UNUSABLE, reason="cannot be opened: GPU is lost")
+    text = render(with_device(IDLE, lost), Style(width=columns))
+    assert text.count("cannot be opened") == 1
+    assert text.count("(cannot be read)") == 1
+
+
+@pytest.mark.parametrize(
+    ("kinds", "shown"), [("C", " C "), ("G", " G "), ("CG", " C+G "), ("M", " M+C "), ("MC", " M+C "), ("", " N/A ")]
+)
+def test_the_type_of_a_process_is_that_of_nvidia_smi_where_there_is_room(kinds, shown):
+    working = replace(process(7), kinds=frozenset(map(ProcessKind, kinds)))
+    other = replace(process(8), kinds=COMPUTE)
+    status = with_device(IDLE, device(0, processes=(working, other)))
+    row = process_lines(status, Style(width=100))[2]
+    assert f"{shown} python" in row
+    assert "TYPE" not in render(status)
+    assert "TYPE" not in render(status, Style(width=80))
+
+
+def test_a_command_of_several_lines_is_the_same_line_everywhere():
+    command = "python -c 'import\n\tthis'"
+    status = with_device(IDLE, device(0, processes=(process(7, command=command),)))
+    stranger = Refusal((Obstacle(Hindrance.STRANGER, 0, "alice", command, pid=7),), "1 GPU")
+    assert "python -c 'import this'" in render(status, Style(width=120))
+    assert "python -c 'import this'" in sentence(stranger, NOW)
+
+
+def test_without_a_driver_no_filter_is_said_to_find_nothing():
+    """Nobody knows what runs; and of an unreadable card neither."""
+    assert "filter" not in render(NO_DRIVER, selection=parse(gpus=["0"]))
+    unread = with_device(IDLE, device(0, processes=None))
+    assert "filter" not in render(unread, selection=resolved(parse(gpus=["0"]), unread.snapshot))
 
 
 def test_the_run_of_a_process_is_shown_where_there_is_room():
@@ -228,8 +325,10 @@ def test_a_device_without_readings_shows_no_number_but_its_index():
     ("changes", "shown"),
     [
         ({"memory_used": 3 * GIB}, "3072MiB unaccounted"),
-        ({"memory_used": None}, "N/A unaccounted"),
-        ({"memory_used": GIB, "processes": None}, "N/A unaccounted"),
+        ({"memory_used": None}, " unaccounted: unknown |"),
+        ({"memory_used": GIB, "processes": None}, " unaccounted: unknown |"),
+        ({"memory_used": 97 * GIB}, " 99328MiB unaccounted |"),
+        ({"memory_used": 98 * GIB}, "|  98.0GiB unaccounted |"),
     ],
 )
 def test_memory_that_no_process_explains(changes, shown):
@@ -248,7 +347,10 @@ def test_nothing_is_unaccounted_where_it_is_known_that_nothing_is():
         ({"utilisation": 5}, YELLOW),
         ({"utilisation": 74}, YELLOW),
         ({"utilisation": 75}, RED),
-        ({"memory_used": 4 * GIB - 1}, GREEN),
+        ({"memory_used": 4 * GIB - 1, "processes": (process(1, 4 * GIB),)}, GREEN),
+        ({"memory_used": 512 * MIB}, GREEN),
+        ({"memory_used": 512 * MIB + 1}, YELLOW),
+        ({"processes": None}, YELLOW),
         ({"memory_used": 4 * GIB}, YELLOW),
         ({"memory_used": 72 * GIB - 1}, YELLOW),
         ({"memory_used": 72 * GIB}, RED),
@@ -260,6 +362,76 @@ def test_nothing_is_unaccounted_where_it_is_known_that_nothing_is():
 )
 def test_the_colours_of_nvidia_htop(changes, colour):
     assert level(device(0, **changes)) == colour
+
+
+@pytest.mark.parametrize(
+    ("changes", "colour"),
+    [
+        ({}, GREEN),
+        ({"memory_used": 400 * MIB}, GREEN),
+        ({"memory_used": 600 * MIB}, YELLOW),
+        ({"processes": (process(1, GIB),)}, YELLOW),
+        ({"processes": None}, YELLOW),
+        ({"health": Health.UNUSABLE}, YELLOW),
+    ],
+)
+def test_a_card_that_is_cut_up_is_as_idle_as_its_slices(changes, colour):
+    card = device(0, mig=True, utilisation=None, processes=None)
+    status = replace(IDLE, snapshot=replace(IDLE.snapshot, devices=(card, part(0, 3), part(2, 9, **changes))))
+    assert level(card, status.snapshot.devices[1:]) == colour
+    [row] = re.findall(r"(?m)^\|(\x1b\[\d+m)   0  ", render(status, Style(color=True)))
+    assert row == colour
+
+
+HOLDERS = [lease("sh", (0,), number, user="root", run_number=number) for number in (24, 25, 26)]
+
+
+@pytest.mark.parametrize(
+    ("holders", "columns", "said"),
+    [
+        ([], 29, ""),
+        (HOLDERS, 60, "held by root #24 sh, root #25 sh, root #26 sh, ~20m left"),
+        (HOLDERS, 55, "held by root #24 sh, root #25 sh, root #26 sh"),
+        (HOLDERS, 44, "held by root #24 sh, root #25 sh, +1"),
+        (HOLDERS, 29, "held by root #24 sh, +2"),
+        (HOLDERS, 22, "held by 3 runs"),
+        ([lease(user="carolinamaria")], 60, "held by carolin+ #12 sine_lstm, ~20m left"),
+        ([lease(user="carolinamaria")], 29, "held by carolin+ #12 sine_..."),
+        ([lease("a\nb\x1b", user="x")], 29, "held by x #12 a b?, ~20m left"),
+    ],
+)
+def test_no_holder_of_a_card_disappears_without_a_mark(holders, columns, said):
+    assert held(holders, NOW, columns) == said
+
+
+def test_the_alarms_of_a_card_are_told_and_the_rest_is_a_hint():
+    card = device(0, sm_clock=345, throttle=frozenset(Throttle))
+    [note] = notes(card)
+    assert [str(one) for one in Throttle if str(one) in note] == [str(one) for one in Throttle if one in ALARMING]
+    assert hint(card) == "345 MHz, application clocks, display clocks, power cap, sync boost"
+
+
+@given(st.integers(0, 2**40), st.integers(20, 40))
+def test_memory_that_is_unaccounted_is_said_in_the_room_there_is(size, columns):
+    said = unaccounted(device(0, memory_used=size), columns)
+    assert (said == "") == (size < MIB)
+    assert width(said) <= max(columns, 21)
+
+
+@pytest.mark.parametrize("columns", [79, 112, 132, 200, 250])
+def test_a_blank_stands_before_every_border(columns):
+    """At what is said of a card, however much that is."""
+    status = replace(LARGE, leases=tuple(replace(one, devices=(LARGE.snapshot.devices[0].uuid,)) for one in HOLDERS))
+    lines = render(status, Style(width=columns)).splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("|   0  "))
+    for line in lines[first : first + 3]:
+        assert re.findall(r"[^ ]\|", line) == []
+
+
+@pytest.mark.parametrize("columns", [120, 200, 250])
+def test_a_meter_is_no_longer_than_it_tells(columns):
+    meters = [len(bar) for bar in re.findall("[█░]+", render(LARGE, Style(width=columns)))]
+    assert max(meters) <= 40
 
 
 def test_colour_changes_nothing_else():

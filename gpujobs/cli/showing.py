@@ -42,13 +42,15 @@ def show(
 
     gc.enable()
     view = _View(shape, command_length, words or {})
-    machine = seeing.Watch(Host.here(reader), begin)  # never closed: the reader goes when we do
+    host = Host.here(reader)
+    machine = seeing.Watch(host, begin)
     if every is not None:
         view.watch(machine, every)
         return 0
     with impatient(mention_waiting):
         found = machine.look()
     put(view.show(found))
+    host.close()  # after the last word: not even the reader's end is waited for before it
     for problem in (*found.problems, *view.doubts(found.snapshot)):
         say(problem)
     good = 0 if seeing.healthy(found.snapshot) and not found.problems else EXIT_DEGRADED

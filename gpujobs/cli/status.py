@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -14,11 +15,11 @@ _LIST: dict[str, Any] = {"multiple": True}
 class _Status(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words; a negative number behind an option that can do without one is no option of its own."""
-        words = list(args)
+        words = [part for word in args for part in word.split("=", 1)]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            for option, word in zip(words, words[1:], strict=False):
+            for option, word in pairwise(words):
                 if word.startswith(error.option_name) and error.option_name[1:].isdecimal():
                     self._refuse(ctx, option, word)
             raise

@@ -50,7 +50,10 @@ def put(text: str) -> None:
     data = memoryview(text.encode(sys.stdout.encoding, "replace"))
     try:
         while data:
-            data = data[os.write(sys.stdout.fileno(), data) :]
+            try:
+                data = data[os.write(sys.stdout.fileno(), data) :]
+            except BlockingIOError:  # somebody who shares the pipe wants it so; it is full
+                select.select([], [sys.stdout.fileno()], [])
     except BrokenPipeError:  # click would call it a failure
         raise SystemExit(0) from None
 

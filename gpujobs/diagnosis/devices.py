@@ -115,8 +115,10 @@ _RECOVERY = {
     RecoveryAction.REBOOT: ("the driver asks for a reboot because of GPU {index}", "reboot the machine"),
     RecoveryAction.DRAIN_P2P: (
         "the driver asks that GPU {index} and other GPUs stop exchanging data",
-        "end the programs that use it together with other GPUs (NVLink, NCCL), and restart nvidia-persistenced without "
-        "--uvm-persistence-mode where it runs with it; then `gpujobs doctor` shows what the driver asks for next",
+        (
+            "end the programs that use it together with others (NVLink, NCCL); where nvidia-persistenced runs with "
+            "--uvm-persistence-mode, restart it without; then `gpujobs doctor` shows what the driver asks for next"
+        ),
     ),
     RecoveryAction.DRAIN_AND_RESET: (
         "the driver asks for a reset of GPU {index} when its programs have ended",
@@ -124,7 +126,11 @@ _RECOVERY = {
     ),
     RecoveryAction.IMEX: (
         "the driver asks that the IMEX domain of GPU {index} is recovered",
-        "`sudo systemctl restart nvidia-imex`, which shares the memory of GPUs between machines",
+        "restart the service by which machines share the memory of GPUs: `sudo systemctl restart nvidia-imex`",
+    ),
+    RecoveryAction.OTHER: (
+        "the driver asks something for GPU {index} that this version of gpujobs does not know",
+        "`nvidia-smi -q -i {index}` names it as GPU Recovery Action",
     ),
 }
 
@@ -152,7 +158,8 @@ def persistence(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
     if off:
         yield PERSISTENCE.warning(
             f"off on {gpus(off)}",
-            f"{ADMINISTRATOR}`sudo systemctl enable --now nvidia-persistenced`, or `sudo nvidia-smi -pm 1` at each boot",
+            f"{ADMINISTRATOR}`sudo systemctl enable --now nvidia-persistenced`; where there is no such service, "
+            "`sudo nvidia-smi -pm 1` after each boot",
         )
     elif any(device.persistence for device in cards):
         yield PERSISTENCE.ok("on")

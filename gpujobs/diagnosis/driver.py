@@ -54,7 +54,7 @@ def state(snapshot: Snapshot, facts: Facts) -> Iterator[Finding]:
 
 
 def _speaking(snapshot: Snapshot) -> Finding:
-    """Of a driver that answers: which it is, and whether it fell silent. Single cards that did are those of gpu.health."""
+    """Which driver answers, and whether it left anything out. That a single card is silent, gpu.health tells."""
     message = snapshot.driver_message
     cards = [device for device in snapshot.devices if device.slice is None]
     versions = f"{snapshot.driver_version or 'of unknown version'}, CUDA {snapshot.cuda_version or 'unknown'}"
@@ -63,7 +63,8 @@ def _speaking(snapshot: Snapshot) -> Finding:
         return STATE.ok(found)
     silent = [card for card in cards if card.health is Health.UNUSABLE and card.reason == message]
     if cards and len(silent) == len(cards):
-        return STATE.problem(f"{found}, and none of them can be read ({message})", _RESCUE)
+        none = "it cannot" if len(cards) == 1 else "none of them can"
+        return STATE.problem(f"{found}, and {none} be read ({message})", _RESCUE)
     if silent:
         return STATE.ok(f"{found}, of which {len(cards) - len(silent)} can be read")
     return _PARTLY.warning(f"{found} ({message})", _RESCUE)
@@ -191,7 +192,9 @@ def accounting(found: AccountingFacts, facts: Facts) -> Iterator[Finding]:
         index: found.errors.get(index, "not reported") for index, mode in found.modes.items() if mode is None
     }
     if off:
-        yield ACCOUNTING.note(f"off on {gpus(off)}", f"{ADMINISTRATOR}`sudo nvidia-smi -am 1` (lost without persistence)")
+        yield ACCOUNTING.note(
+            f"off on {gpus(off)}", f"{ADMINISTRATOR}`sudo nvidia-smi -am 1` (lost without persistence)"
+        )
     elif found.modes and not unknown:
         yield ACCOUNTING.ok("on")
     for reason in by_reason(unknown):

@@ -48,7 +48,7 @@ def _board(folder: FolderFacts, facts: Facts) -> Finding:
     if folder.network:
         return BOARD.problem(f"{folder.path} is on a network file system ({folder.filesystem})", _LOCAL)
     if folder.pseudo:
-        return BOARD.problem(f"{folder.path} is on no disk: the kernel keeps no files on {folder.filesystem}", _LOCAL)
+        return BOARD.problem(f"{folder.path} is on no disk ({folder.filesystem}): nobody can keep files there", _LOCAL)
     if not folder.is_folder:
         return BOARD.problem(f"{folder.path} is not a folder", f"remove it, or {_LOCAL}")
     if not folder.exists:
@@ -123,7 +123,7 @@ def claims(found: ClaimsFacts, facts: Facts) -> Iterator[Finding]:
 def other(found: OtherBoardFacts, facts: Facts) -> Iterator[Finding]:
     """Whether claims live on the board that is used where no other is set or made."""
     if not found.claims:
-        yield OTHER.ok(f"nothing is claimed on {found.path}")
+        yield OTHER.ok("this is the common one" if found.same else f"nothing is claimed on {found.path}")
         return
     people = ", ".join(found.users)
     yield OTHER.warning(
@@ -148,7 +148,7 @@ def _state(folder: FolderFacts, database: FolderFacts | None, facts: Facts) -> F
         return STATE.problem(f"{folder.path} is not a folder", "remove it, or set GPUJOBS_STATE_DIR")
     if folder.pseudo:
         return STATE.problem(
-            f"{folder.path} is on no disk: the kernel keeps no files on {folder.filesystem}",
+            f"{folder.path} is on no disk ({folder.filesystem}): nobody can keep files there",
             "set GPUJOBS_STATE_DIR to a folder of yours",
         )
     if folder.writable is False:

@@ -36,9 +36,10 @@ def census(board: Board, patience: float) -> ClaimsFacts:
 
 
 def other(path: Path, ours: Path) -> OtherBoardFacts:
-    """Who claims on the board at ``path``, if it is there and not ``ours`` by another name."""
-    found = OtherBoardFacts(str(path), str(ours))
-    if not path.is_dir() or (ours.exists() and path.samefile(ours)):
+    """Who claims on the board at ``path``, if it is there and another than ``ours``."""
+    same = path == ours or (path.exists() and ours.exists() and path.samefile(ours))
+    found = OtherBoardFacts(str(path), str(ours), same)
+    if same or not path.is_dir():
         return found
     claims = Board(path).read()
     owners = [

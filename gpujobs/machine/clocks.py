@@ -11,21 +11,21 @@ _SCHEDULED = 2  # the kind of clock that counts what the scheduler gave
 
 
 class Clocks(NamedTuple):
-    """The CPU time of every process at one moment; empty where the kernel does not tell that of others."""
+    """The CPU time of every process at about one moment; empty where the kernel does not tell that of others."""
 
-    at: float  # monotonic
-    seconds: Mapping[int, float]  # by pid
+    at: float  # monotonic, the first of them
+    seconds: Mapping[int, tuple[float, float]]  # by pid: the monotonic moment, and its CPU time then
 
 
 def clocks() -> Clocks:
     """The clocks of all processes now: one that is not known yet to be of interest has a past all the same."""
-    found = {}
+    found, begin = {}, time.monotonic()
     for pid in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
         try:
-            found[pid] = cpu_time(pid)
+            found[pid] = time.monotonic(), cpu_time(pid)
         except OSError:
             continue  # gone, or not told
-    return Clocks(time.monotonic(), found)
+    return Clocks(begin, found)
 
 
 def cpu_time(pid: int) -> float:

@@ -41,8 +41,11 @@ Part = Header | Device | Links | Problem
 class Driver(Protocol):
     """Shows GPUs. Lives in the reader process: it may block for ever without harm to us."""
 
-    def read(self, emit: Callable[[Part], None]) -> None:
-        """Hand over every part, each as soon as it is known. Never raises for what a driver does wrong."""
+    def read(self, emit: Callable[[Part], None], deadline: float) -> None:
+        """Hand over every part, each as soon as it is known. Never raises for what a driver does wrong.
+
+        Whoever asks waits for ``deadline`` seconds; what can be told of in that time is worth more than what cannot.
+        """
 
 
 class Host(Protocol):

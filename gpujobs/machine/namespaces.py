@@ -1,7 +1,7 @@
 """Whether a pid that the driver names is the process of that number here.
 
 The driver counts processes as the machine does, a container counts its own. A number of the machine's may be that of an
-unrelated process inside; so there a process is believed to be on a device unless it can be seen to have none open.
+unrelated process inside; so there a process is believed to be on a device only if it can be seen to have one open.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ def own_pids() -> bool | None:
 
 
 def impostors(pids: Iterable[int], devices: str = "/dev/nvidia", proc: Path = Path("/proc")) -> frozenset[int]:
-    """Those of these processes that can be seen to have no device open, although the driver named their numbers.
+    """Those of these processes that cannot be seen to have a device open, although the driver named their numbers.
 
     None of them where no such device exists at all: then whatever speaks for the driver is not one.
     """
     if not os.path.exists(f"{devices}ctl"):
         return frozenset()
-    return frozenset(pid for pid in pids if _has_open(proc / str(pid) / "fd", devices) is False)
+    return frozenset(pid for pid in pids if not _has_open(proc / str(pid) / "fd", devices))
 
 
-def _has_open(folder: Path, devices: str) -> bool | None:
-    """Whether a process has a file open whose name begins so; None where its files cannot be seen."""
+def _has_open(folder: Path, devices: str) -> bool:
+    """Whether a process can be seen to have a file open whose name begins so."""
     try:
         names = os.listdir(folder)
     except OSError:
-        return None
+        return False
     return any(_target(folder / name).startswith(devices) for name in names)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpujobs.machine import pci
@@ -13,9 +11,10 @@ from gpujobs.machine.nvml_activity import Activity
 from gpujobs.machine.nvml_faults import Absent, Fault, attempt, call
 from gpujobs.machine.nvml_fields import READINGS, Access, text
 from gpujobs.machine.nvml_links import Neighbours
-from gpujobs.machine.nvml_readings import Known, made, remember, settled
+from gpujobs.machine.nvml_look import Card, Looks
+from gpujobs.machine.nvml_readings import Known, made, remember
 from gpujobs.machine.nvml_slices import of_nobody, slices
-from gpujobs.model import Device, replace
+from gpujobs.model import Device, Policy, replace
 from gpujobs.states import DriverState, Health
 
 _STATES = {
@@ -30,15 +29,12 @@ _NEEDED = (
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetMemoryInfo",
 )
-_NAMES = ("name", "bus_id", "minor")  # of a card that stopped answering, no more than this means anything
-_HEAD_START = 0.005  # seconds; quick cards come one after another, which is sooner than all of them at once
-_PATIENCE = 0.5  # seconds; then what is known so far of slower cards is told, and the links of those that were quicker
 
 
 class NvmlDriver:
     """Shows the GPUs of this machine. NVML is opened once, and again only if that has failed.
 
-    Every card is read in a thread of its own, so that one that never answers costs no other.
+    A card that never answers costs no other: see :mod:`gpujobs.machine.nvml_look`.
     """
 
     def __init__(
@@ -49,12 +45,13 @@ class NvmlDriver:
         self._binding: Any = nvml
         self._nvml: Any = None
         self._node_of = node_of or self._kernel_node
-        self._known: dict[str, Known] = {}  # UUID -> readings that last
+        self._known: dict[tuple[int, str], Known] = {}  # by index and UUID: readings that last
         self._activity: dict[str, Activity] = {}  # by UUID
         self._neighbours = Neighbours()
+        self._looks = Looks(self._card, self._links)
 
-    def read(self, emit: Callable[[Part], None]) -> None:
-        """Hand over every part, each as soon as it is known."""
+    def read(self, emit: Callable[[Part], None], deadline: float = Policy().snapshot_deadline) -> None:
+        """Hand over every part, each as soon as it is known; of cards, what can be read in so many seconds."""
         if problem := self._open():
             emit(problem)
             return
@@ -63,7 +60,12 @@ class NvmlDriver:
             emit(self._problem(count))
             return
         emit(self._header(int(count)))
-        _Look(self._card, emit).of_all(int(count), self._links)
+        self._looks.look(int(count), emit, deadline)
+
+    def rebind(self, nvml: Any, node_of: Callable[[str], int | None]) -> None:
+        """Another stand-in for what is read from now on; nothing is remembered but cards that have not answered."""
+        self._binding, self._nvml, self._node_of = nvml, None, node_of
+        self._known, self._activity, self._neighbours = {}, {}, Neighbours()
 
     def _open(self) -> Problem | None:
         if self._nvml is not None:
@@ -93,7 +95,7 @@ class NvmlDriver:
 
     # ---- one card ---------------------------------------------------------------------------------------------
 
-    def _card(self, card: _Card) -> Sequence[Device | Problem]:
+    def _card(self, card: Card) -> Sequence[Device | Problem]:
         """A card and its slices. A slot that cannot be opened is still a slot."""
         handle = attempt(call, self._nvml, "nvmlDeviceGetHandleByIndex", card.index)
         if isinstance(handle, Fault):
@@ -101,8 +103,10 @@ class NvmlDriver:
         uuid = attempt(lambda: text(call(self._nvml, "nvmlDeviceGetUUID", handle)))
         if isinstance(uuid, Fault):
             return self._closed(card.index, uuid, f"its UUID cannot be read: {uuid.text}", {"uuid": uuid.text})
+        if not uuid:
+            return [Device(card.index, health=Health.UNUSABLE, reason="its UUID is empty")]
         card.uuid = uuid
-        access, known = Access(self._nvml, handle, self._node_of), self._known.setdefault(uuid, {})
+        access, known = Access(self._nvml, handle, self._node_of), self._known.setdefault((card.index, uuid), {})
         for reading in READINGS:
             values = made(reading, access, known)
             remember(reading, values, known)
@@ -137,11 +141,15 @@ class NvmlDriver:
         if not card.mig or card.health is Health.UNUSABLE:
             return [card]
         found = slices(card, access)
+        if isinstance(found, Fault):
+            why = f"its slices cannot be read: {found.text}"
+            reason = "; ".join(filter(None, (card.reason, why)))
+            return [replace(card, health=Health.DEGRADED, reason=reason, errors={**card.errors, "slices": why})]
         return [of_nobody(card, found), *found]
 
     # ---- between cards ----------------------------------------------------------------------------------------
 
-    def _links(self, handles: dict[str, Any]) -> Links:
+    def _links(self, handles: Mapping[str, Any]) -> Links:
         return Links(self._neighbours.links(self._nvml, handles))
 
     def _kernel_node(self, bus_id: str) -> int | None:
@@ -152,78 +160,6 @@ class NvmlDriver:
         if node is None:
             raise Absent("the kernel names none")
         return node
-
-
-class _Card:
-    """A card that is being read, and what is known of it so far."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.uuid: str | None = None
-        self.found: dict[str, Any] = {}
-        self.handle: Any = None  # once all has been read
-        self.told = False
-
-    def device(self) -> Device:
-        """The device that all readings make."""
-        return settled(Device(self.index, self.uuid), self.found)
-
-    def so_far(self) -> Device:
-        """The device as it is when no more can be read; the reader has the reason."""
-        known = {field: value for field, value in dict(self.found).items() if not isinstance(value, Fault)}
-        named = {field: known[field] for field in _NAMES if field in known}
-        return Device(self.index, self.uuid, health=Health.UNUSABLE, **named)
-
-
-class _Look:
-    """One look at all cards at once."""
-
-    def __init__(self, read: Callable[[_Card], Sequence[Device | Problem]], emit: Callable[[Part], None]) -> None:
-        self._read, self._emit = read, emit
-        self._lock = threading.Lock()
-        self._failed = False
-
-    def of_all(self, count: int, links: Callable[[dict[str, Any]], Links]) -> None:
-        """Hand over every card when it is read, and then the links; a problem of the whole driver ends it."""
-        cards = [_Card(index) for index in range(count)]
-        threads = [threading.Thread(target=self._one, args=(card,), daemon=True) for card in cards]
-        until = time.monotonic() + _PATIENCE
-        for thread in threads:
-            thread.start()
-            thread.join(_HEAD_START)
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        late = [(card, thread) for card, thread in zip(cards, threads, strict=True) if thread.is_alive()]
-        for card, _ in late:
-            with self._lock:
-                if not (card.told or self._failed):
-                    self._emit(card.so_far())
-        self._hand_over(links(_handles(cards)))
-        for _, thread in late:
-            thread.join()
-        if late:
-            self._hand_over(links(_handles(cards)))
-
-    def _one(self, card: _Card) -> None:
-        try:
-            parts: Sequence[Device | Problem] = self._read(card)
-        except Exception as error:  # noqa: BLE001  # a card whose reading has a bug must not cost the others
-            parts = [Device(card.index, health=Health.UNUSABLE, reason=f"{type(error).__name__}: {error}")]
-        self._hand_over(*parts, of=card)
-
-    def _hand_over(self, *parts: Part, of: _Card | None = None) -> None:
-        with self._lock:
-            if of is not None:
-                of.told = True  # whatever was told of it so far does not come behind
-            for part in parts:
-                if not self._failed:
-                    self._failed = isinstance(part, Problem)
-                    self._emit(part)
-
-
-def _handles(cards: Iterable[_Card]) -> dict[str, Any]:
-    """Those of the cards that have been read, by UUID."""
-    return {card.uuid: card.handle for card in cards if card.uuid is not None and card.handle is not None}
 
 
 def _import() -> Any:

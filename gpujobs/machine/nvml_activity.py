@@ -19,6 +19,7 @@ class Activity:
 
     def __init__(self) -> None:
         self._seen = 0  # stamp of the newest sample, in the driver's microseconds
+        self._loads: dict[int, tuple[float, int]] = {}  # by pid: the newest sample, when and what
         self._idle_since: dict[int, float] = {}
 
     def of(self, nvml: Any, handle: Any, processes: Iterable[GpuProcess]) -> tuple[GpuProcess, ...]:
@@ -26,25 +27,26 @@ class Activity:
         listed = tuple(processes)
         if not listed:
             return listed
-        samples = self._samples(nvml, handle)
-        now = time.time()
-        loads: dict[int, int] = {}
-        for stamp, pid, load in sorted(samples):
+        for stamp, pid, load in sorted(self._samples(nvml, handle)):
             if load > 0 or pid not in self._idle_since:
                 self._idle_since[pid] = stamp
-            if now - stamp <= _RECENT:
-                loads[pid] = load
+            self._loads[pid] = stamp, load
         pids = {process.pid for process in listed}
         self._idle_since = {pid: since for pid, since in self._idle_since.items() if pid in pids}
-        return tuple(self._told(process, loads.get(process.pid)) for process in listed)
+        self._loads = {pid: sample for pid, sample in self._loads.items() if pid in pids}
+        now = time.time()
+        return tuple(self._told(process, now) for process in listed)
 
-    def _told(self, process: GpuProcess, load: int | None) -> GpuProcess:
-        """The process with its load, or since when it is idle."""
-        return replace(process, utilisation=load, idle_since=None if load else self._idle_since.get(process.pid))
+    def _told(self, process: GpuProcess, now: float) -> GpuProcess:
+        """The process with its load while that is news, and since when it is idle if it is not known to work."""
+        stamp, load = self._loads.get(process.pid, (0.0, 0))
+        recent = load if abs(now - stamp) <= _RECENT else None
+        return replace(process, utilisation=recent, idle_since=None if recent else self._idle_since.get(process.pid))
 
     def _samples(self, nvml: Any, handle: Any) -> list[tuple[float, int, int]]:
         """New samples as (seconds since the epoch, pid, percent); none, whatever the driver's way of saying so."""
-        asked, latest = self._seen, time.time() + 1
+        latest = time.time() + 1
+        asked = self._seen if self._seen <= latest * _MICRO else 0  # the clock was set back
         found = attempt(call, nvml, "nvmlDeviceGetProcessUtilization", handle, asked)
         if isinstance(found, Fault):
             return []

@@ -13,7 +13,9 @@ from gpujobs.states import ComputeMode, RecoveryAction, Throttle
 _COMPUTE_MODES = {0: ComputeMode.DEFAULT, 1: ComputeMode.EXCLUSIVE, 2: ComputeMode.PROHIBITED, 3: ComputeMode.EXCLUSIVE}
 _PERFORMANCE_STATES = range(16)  # 32 is "unknown"
 _RECOVERY_FIELD = 230
-_RECOVERY_ACTIONS = dict(enumerate(RecoveryAction))
+_RECOVERY_ACTIONS = {
+    number: action for number, action in enumerate(RecoveryAction) if action is not RecoveryAction.OTHER
+}
 _THROTTLES = {
     0x2: Throttle.APPLICATION_CLOCKS,
     0x4: Throttle.POWER_CAP,
@@ -82,12 +84,20 @@ def _memory(access: Access) -> dict[str, object]:
         found = access.get("MemoryInfo")
     else:
         return dict.fromkeys(_MEMORY, found)
+    if found.used > found.total or found.free > found.total:
+        raise ValueError(f"{found.used} bytes used and {found.free} free of {found.total} cannot be")
     return dict(zip(_MEMORY, (int(found.total), int(found.used), int(found.free), reserved), strict=True))
 
 
 def _utilisation(access: Access) -> dict[str, object]:
     found = access.get("UtilizationRates")
-    return {"utilisation": int(found.gpu), "memory_utilisation": int(found.memory)}
+    return {"utilisation": _percent(found.gpu), "memory_utilisation": _percent(found.memory)}
+
+
+def _percent(value: Any) -> int:
+    if not 0 <= value <= 100:
+        raise ValueError(f"{value} % cannot be")
+    return int(value)
 
 
 def _performance_state(value: Any) -> int:
@@ -138,15 +148,20 @@ def _throttle(access: Access) -> dict[str, object]:
     return {"throttle": frozenset(reason for bit, reason in _THROTTLES.items() if int(found) & bit)}
 
 
+def _mig(access: Access) -> dict[str, object]:
+    """Now, not what it will be after the next reset. What does not know MIG is not in MIG mode."""
+    modes = attempt(access.get, "MigMode")
+    if isinstance(modes, Fault):
+        return {"mig": False if modes.absent else modes}
+    return {"mig": bool(modes[0])}
+
+
 def _recovery(access: Access) -> dict[str, object]:
     """One of many fields that are read by number, each with a return code of its own."""
     (found,) = access.get("FieldValues", [_RECOVERY_FIELD])
     if found.nvmlReturn:
-        raise Absent(f"this driver does not tell it (NVML error {found.nvmlReturn})")
-    action = int(found.value.uiVal)
-    if action not in _RECOVERY_ACTIONS:
-        raise ValueError(f"the driver asks for action {action}, which is not known here")
-    return {"recovery": _RECOVERY_ACTIONS[action]}
+        return {"recovery": Fault(int(found.nvmlReturn), f"NVML error {found.nvmlReturn}")}
+    return {"recovery": _RECOVERY_ACTIONS.get(int(found.value.uiVal), RecoveryAction.OTHER)}
 
 
 def _remapped(access: Access) -> dict[str, object]:
@@ -181,10 +196,10 @@ READINGS = (
     _one("retirement_pending", "RetiredPagesPendingStatus", to=bool),
     Reading("throttle", ("throttle",), _throttle),
     _one("compute_mode", "ComputeMode", to=_compute_mode),
-    _one("mig", "MigMode", to=lambda modes: bool(modes[0])),  # now, and after the next reset
+    Reading("mig", ("mig",), _mig),
 )
 
-# What a slice tells of itself; all else is told of the whole card only.
+# What a slice tells of itself beside its processes; all else is told of the whole card only.
 SLICE_READINGS = tuple(
     reading for reading in READINGS if reading.name in ("name", "memory", "processes", "compute_mode")
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gpujobs.machine.nvml_faults import TOO_OLD, Fault, attempt, call
@@ -16,6 +16,7 @@ _LISTS = {
 }
 _VERSIONS = ("_v3", "_v2")
 _NO_INSTANCE = 0xFFFFFFFF
+Instance = tuple[int, int | None]  # a GPU instance, and a compute instance in it
 
 
 class Entry(NamedTuple):
@@ -25,6 +26,11 @@ class Entry(NamedTuple):
     memory: int | None
     gpu_instance: int | None
     compute_instance: int | None
+
+    @property
+    def instance(self) -> Instance | None:
+        """Both; None where it is on no slice."""
+        return None if self.gpu_instance is None else (self.gpu_instance, self.compute_instance)
 
 
 class Lists(NamedTuple):
@@ -36,6 +42,11 @@ class Lists(NamedTuple):
     def of(cls, nvml: Any, handle: Any) -> Lists:
         """All three lists."""
         return cls({kind: _list(nvml, handle, function) for kind, function in _LISTS.items()})
+
+    def all_of(self, instances: Collection[Instance]) -> bool:
+        """Whether every process is on one of these instances."""
+        lists = (found for found in self.lists.values() if not isinstance(found, Fault))
+        return all(entry.instance in instances for found in lists for entry in found)
 
     def only(self, wanted: Callable[[Entry], bool]) -> Lists:
         """The same with some of their processes."""

@@ -148,22 +148,22 @@ def loads(before: Mapping[int, HostProcess]) -> dict[int, HostProcess]:
 
 def loads_since(begin: Clocks, processes: Mapping[int, HostProcess]) -> dict[int, HostProcess]:
     """These processes with their CPU loads since the clocks were read; one that has begun later, since it began."""
-    now = time.monotonic()
-    return {pid: _with_load_since(begin, now, process) for pid, process in processes.items()}
+    return {pid: _with_load_since(begin, process) for pid, process in processes.items()}
 
 
-def _with_load_since(begin: Clocks, now: float, process: HostProcess) -> HostProcess:
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.id.start / _TICKS
-    # A start is known to a tick only: one that began about then may be either.
-    began_later = age < now - begin.at + 1 / _TICKS
-    before, length = (0.0, age) if began_later else (begin.seconds.get(process.id.pid), now - begin.at)
+def _with_load_since(begin: Clocks, process: HostProcess) -> HostProcess:
+    then, before = begin.seconds.get(process.id.pid, (None, 0.0))
     try:
-        used = cpu_time(process.id.pid)
+        now, used = time.monotonic(), cpu_time(process.id.pid)
     except OSError:
         return process
-    if before is None or length <= 0:
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.id.start / _TICKS
+    # A start is known to a tick only: one that began about then may be either.
+    if age < now - begin.at + 1 / _TICKS:
+        then, before = now - age, 0.0
+    if then is None or now <= then:
         return process
-    return replace(process, cpu_percent=max(0.0, 100 * (used - before) / length))
+    return replace(process, cpu_percent=max(0.0, 100 * (used - before) / (now - then)))
 
 
 def _describe(pid: int, lineages: dict[int, tuple[ProcessId, ...]]) -> HostProcess | None:

@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 from gpujobs.machine import procs
 from gpujobs.machine.driver import Header, Links, Part, Problem
 from gpujobs.machine.readerchild import LENGTH, REQUEST, DriverSpec, be_child
-from gpujobs.model import Device, ProcessId, Snapshot
+from gpujobs.model import Device, Policy, ProcessId, Snapshot
 from gpujobs.states import DriverState, Health
 
 __all__ = ["DriverSpec", "Reader"]
@@ -53,7 +53,7 @@ class Reader:
         self._stuck: _Stuck | None = None
         self._asked = False
 
-    def begin(self) -> None:
+    def begin(self, deadline: float = Policy().snapshot_deadline) -> None:
         """Have the driver read while we do something else; the next snapshot takes the answer.
 
         What goes wrong here goes wrong there again, and is told then.
@@ -62,7 +62,7 @@ class Reader:
             self._disown()
             if not self._asked and not self._still_stuck():
                 self._child = self._child or _start(self._spec)
-                os.write(self._child.requests, REQUEST)
+                os.write(self._child.requests, REQUEST.pack(deadline))
                 self._asked = True
 
     def snapshot(self, deadline: float, seen: Callable[[Device], None] | None = None) -> Snapshot:
@@ -77,7 +77,7 @@ class Reader:
                 clock = time.strftime("%H:%M:%S", time.localtime(stuck.since))
                 return _assembled(begin, [], Problem(DriverState.SILENT, f"still stuck since {clock}"))
             parts, trouble = self._ask(until, deadline, seen)
-            if any(isinstance(part, Problem) for part in parts):
+            if any(isinstance(part, Problem) and part.state is not DriverState.SILENT for part in parts):
                 self._dismiss()  # once the driver is repaired, only a process that has not loaded it can tell
             return _assembled(begin, parts, trouble)
 
@@ -126,7 +126,7 @@ class Reader:
             return parts, Problem(DriverState.FAILED, f"no process could be started to read it: {error.strerror}")
         try:
             if not self._asked:
-                os.write(child.requests, REQUEST)
+                os.write(child.requests, REQUEST.pack(deadline))
             self._asked = False
             _receive(child.answers, until, parts, seen)
         except TimeoutError:
@@ -296,10 +296,12 @@ def _assembled(taken_at: float, parts: Sequence[Part], trouble: Problem | None) 
     A driver that was silent on some slots only has spoken: those say so themselves.
     """
     header = next((part for part in parts if isinstance(part, Header)), None)
-    problem = next((part for part in parts if isinstance(part, Problem)), trouble)
+    told = next((part for part in parts if isinstance(part, Problem)), None)
+    problem = told or trouble
     reason = problem.message if problem else "was not reported"
     # Of a device that came twice, the later word counts; one of ill health without a reason was not read to its end.
     read = {part.place: part for part in parts if isinstance(part, Device)}
+    finished = any(one.health is not Health.UNUSABLE or one.reason for one in read.values())
     for index in range(header.slots if header else 0):
         unread = Device(index, health=Health.UNUSABLE)
         read.setdefault(unread.place, unread)
@@ -307,7 +309,7 @@ def _assembled(taken_at: float, parts: Sequence[Part], trouble: Problem | None) 
         one._replace(reason=reason) if one.health is Health.UNUSABLE and not one.reason else one
         for _, one in sorted(read.items())
     )
-    spoken = problem is None or (problem.state is DriverState.SILENT and header is not None)
+    spoken = problem is None or (told is None and problem.state is DriverState.SILENT and finished)
     return Snapshot(
         taken_at=taken_at,
         devices=tuple(devices),

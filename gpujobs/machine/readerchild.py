@@ -1,6 +1,6 @@
 """The process that reads the driver: what it is told, what it hands over, and what it must not keep.
 
-    request   one byte
+    request   how many seconds whoever asks will wait
     answer    parts (see :mod:`gpujobs.machine.driver`), each pickled behind its length, as soon as it is known;
               then a length of 0
 
@@ -26,7 +26,7 @@ from gpujobs.machine.forked import keep_only
 from gpujobs.states import DriverState
 
 LENGTH = struct.Struct("<I")
-REQUEST = b"?"
+REQUEST = struct.Struct("<d")
 
 # What the terminal sends, and what it costs to write to a parent that is gone: an error, no death.
 _IGNORED = {
@@ -88,10 +88,11 @@ def _serve(spec: DriverSpec, requests: int, answers: int) -> None:
     def emit(part: Part) -> None:
         _write(answers, pickle.dumps(part, pickle.HIGHEST_PROTOCOL))
 
-    while os.read(requests, 1):
+    while request := os.read(requests, REQUEST.size):
+        (deadline,) = REQUEST.unpack(request)
         try:
             driver = driver or spec.make()
-            driver.read(emit)
+            driver.read(emit, deadline)
         except Exception as error:  # noqa: BLE001  # a driver must not raise; if one does, that is a reading too
             emit(Problem(DriverState.FAILED, f"{type(error).__name__}: {error}"))
         _write(answers, b"")

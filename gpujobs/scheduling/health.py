@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from gpujobs.model import Device, replace
@@ -12,15 +13,27 @@ _RECOVERY = {
     RecoveryAction.REBOOT: "the driver asks for a reboot of the machine",
     RecoveryAction.DRAIN_P2P: "the driver asks that traffic between GPUs ends here",
     RecoveryAction.DRAIN_AND_RESET: "the driver asks for a reset of this GPU once its programs have ended",
+    RecoveryAction.OTHER: "the driver asks for something that is not known here before new work",
     RecoveryAction.IMEX: "the driver asks that the IMEX domain is recovered",
 }
 
 
 def assess(devices: Iterable[Device]) -> tuple[Device, ...]:
     """The devices with what their readings mean added to their health; a slice is no better than its card."""
-    found = tuple(map(_assessed, devices))
+    found = _without_twins(tuple(map(_assessed, devices)))
     broken = {one.index for one in found if one.slice is None and one.health is Health.UNUSABLE}
     return tuple(_spoilt(one) if one.slice and one.index in broken else one for one in found)
+
+
+def _without_twins(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """The same, where devices of one UUID are of no use: whoever is given one may get the other."""
+    counts = Counter(one.uuid for one in devices if one.uuid is not None)
+    return tuple(
+        replace(one, health=Health.UNUSABLE, reason="another device has the same UUID")
+        if one.uuid is not None and counts[one.uuid] > 1
+        else one
+        for one in devices
+    )
 
 
 def _spoilt(device: Device) -> Device:

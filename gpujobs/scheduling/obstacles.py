@@ -108,6 +108,8 @@ def _unknown(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle
     device = occupancy.device
     if device.processes is None:
         return _unreadable(device, "processes", "its processes cannot be read")
+    if device.slice is None and device.mig is None and "mig" in device.errors:
+        return _unreadable(device, "mig", "whether it is cut into slices cannot be read")
     for field in ("memory_total", "memory_used"):
         if getattr(device, field) is None:
             return _unreadable(device, field, "its memory cannot be read")
@@ -129,7 +131,10 @@ def _no_room_alone(occupancy: Occupancy, request: Request, policy: Policy) -> Ob
     free = device.memory_free
     if free is None:
         free = (device.memory_total or 0) - (device.memory_used or 0)
-    free = max(0, free - occupancy.promised)
+    if occupancy.promised is None and request.gpu_memory:
+        what = "a run on a slice that shares it does not declare any"
+        return Obstacle(Hindrance.UNKNOWN_MEMORY, device.label, what=what)
+    free = max(0, free - (occupancy.promised or 0))
     if free < _needed(request, policy):
         return Obstacle(Hindrance.MEMORY, device.label, what="free", memory=free)
     return None

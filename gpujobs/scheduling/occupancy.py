@@ -21,7 +21,7 @@ class Occupancy:
     leases: tuple[Lease, ...] = ()  # on this device, oldest first
     observed: tuple[int | None, ...] = ()  # what the processes of each of these leases use here
     strangers: tuple[GpuProcess, ...] = ()  # compute here without a lease; the largest first, the unknown before it
-    promised: int = 0  # of a slice's memory: declared by leases on the slices that share it, and not used yet
+    promised: int | None = 0  # of a slice's memory, and not used yet: by leases on the slices that share it
 
     @property
     def unexplained(self) -> int | None:
@@ -46,6 +46,8 @@ class Occupancy:
         """
         device, booked = self.device, self.booked(margin)
         if device.memory_total is None or device.memory_used is None or device.unaccounted is None or None in booked:
+            return None
+        if self.promised is None:
             return None
         in_use = max(device.memory_used, sum(process.memory or 0 for process in device.processes or ()))
         not_used_yet = sum((book or 0) - (used or 0) for book, used in zip(booked, self.observed, strict=True))
@@ -111,27 +113,36 @@ class Situation:
         occupancies = tuple(
             occupancy(one.device, leases) if one.device.uuid in lease.devices else one for one in self.occupancies
         )
-        return replace(self, leases=leases, occupancies=_with_promises(occupancies))
+        return replace(self, leases=leases, occupancies=_with_promises(occupancies, self.policy.memory_margin))
 
 
 def situation(snapshot: Snapshot, topology: CpuTopology, policy: Policy, leases: Iterable[Lease]) -> Situation:
     """What is taken of a machine by these leases and by strangers."""
     held = tuple(sorted(leases, key=_age))
     devices = sorted(snapshot.devices, key=lambda device: device.place)
-    occupancies = _with_promises(tuple(occupancy(device, held) for device in devices))
+    occupancies = _with_promises(tuple(occupancy(device, held) for device in devices), policy.memory_margin)
     return Situation(snapshot, topology, policy, held, occupancies)
 
 
-def _with_promises(occupancies: tuple[Occupancy, ...]) -> tuple[Occupancy, ...]:
+def _with_promises(occupancies: tuple[Occupancy, ...], margin: float) -> tuple[Occupancy, ...]:
     """The same, with what is promised of memory that several slices share."""
-    shared: dict[tuple[int, int], int] = {}
-    for one in occupancies:
-        if (place := _instance(one.device)) is not None:
-            shared[place] = shared.get(place, 0) + _not_used_yet(one)
-    return tuple(
-        replace(one, promised=shared[place] - _not_used_yet(one)) if (place := _instance(one.device)) else one
-        for one in occupancies
-    )
+    places = [(one, place) for one in occupancies if (place := _instance(one.device)) is not None]
+    promised = {
+        one.device.place: _sum(
+            _not_used_yet(other, margin) for other, there in places if there == place and other != one
+        )
+        for one, place in places
+    }
+    return tuple(replace(one, promised=promised.get(one.device.place, 0)) for one in occupancies)
+
+
+def _sum(parts: Iterable[int | None]) -> int | None:
+    total = 0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
 
 
 def _instance(device: Device) -> tuple[int, int] | None:
@@ -141,7 +152,10 @@ def _instance(device: Device) -> tuple[int, int] | None:
     return device.index, device.slice.gpu_instance
 
 
-def _not_used_yet(one: Occupancy) -> int:
-    """What leases have declared beyond what they use."""
-    pairs = zip(one.leases, one.observed, strict=True)
-    return sum(max(0, (lease.gpu_memory or 0) - (used or 0)) for lease, used in pairs)
+def _not_used_yet(one: Occupancy, margin: float) -> int | None:
+    """What leases may still take beyond what they use; None if one has not declared it."""
+    wanted = (
+        None if lease.gpu_memory is None or used is None else (margin if lease.share else 1) * lease.gpu_memory - used
+        for lease, used in zip(one.leases, one.observed, strict=True)
+    )
+    return _sum(None if more is None else max(0, math.ceil(more)) for more in wanted)

@@ -98,13 +98,15 @@ def _obstacles(now: Situation, request: Request, lasting_only: bool = False) -> 
 
 def _grant(now: Situation, request: Request) -> Grant | Refusal:
     chosen: Sequence[Occupancy] = ()
+    if request.gpus and now.snapshot.driver is not DriverState.OK:  # whatever it showed before
+        return Refusal(_driver_trouble(now.snapshot), wanted(now, request))
     if request.gpus:
         obstacles = _obstacles(now, request)
         blocked = {obstacle.device for obstacle in obstacles}
         free = [one for one in _candidates(now, request) if one.device.label not in blocked]
         if len(free) < request.gpus:
             awaited = (one for one in obstacles if one.kind not in (Hindrance.SLICED, Hindrance.SLICE))
-            return Refusal((*_driver_trouble(now.snapshot), *awaited), wanted(now, request))
+            return Refusal(tuple(awaited), wanted(now, request))
         chosen = best(free, request.gpus, now.snapshot.links, small=request.gpu_memory is not None)
     cpus = cpuset.choose(now.topology, now.taken, request.threads, _near(chosen, now.topology), request.cpus)
     if cpus is None:
@@ -113,8 +115,6 @@ def _grant(now: Situation, request: Request) -> Grant | Refusal:
 
 
 def _driver_trouble(snapshot: Snapshot) -> tuple[Obstacle, ...]:
-    if snapshot.driver is DriverState.OK:
-        return ()
     return (Obstacle(Hindrance.UNUSABLE, what=snapshot.driver_message or str(snapshot.driver)),)
 
 

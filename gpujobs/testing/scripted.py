@@ -24,9 +24,10 @@ class ScriptedDriver:
 
     def __init__(self, scenario: str) -> None:
         self.scenario = scenario
+        self._driver = NvmlDriver(_NO_SYSFS)
 
-    def read(self, emit: Callable[[Part], None]) -> None:
-        """Hand over every part; the file is read again each time. Blocks for ever where the scenario says so."""
+    def read(self, emit: Callable[[Part], None], deadline: float = 10.0) -> None:
+        """Hand over every part; the file is read again each time. Blocks as long as the scenario says so."""
         try:
             scenario = load(self.scenario)
         except ScenarioError as error:
@@ -37,9 +38,9 @@ class ScriptedDriver:
         idle = {one.process.pid: one.idle for one in scenario.strangers if one.idle is not None}
         nodes = {device.bus_id: device.numa_node for device in devices}
         degraded = {one.place: one for one in devices if one.health is Health.DEGRADED}
-        NvmlDriver(_NO_SYSFS, ScriptedNvml(scenario, devices, idle), lambda bus: _node(nodes[bus])).read(
-            lambda part: emit(_as_told(part, degraded))
-        )
+        nvml = ScriptedNvml(scenario, devices, idle, lambda: load(self.scenario))
+        self._driver.rebind(nvml, lambda bus: _node(nodes[bus]))
+        self._driver.read(lambda part: emit(_as_told(part, degraded)), deadline)
 
 
 class ScriptedHost:

@@ -6,12 +6,13 @@ the scenario calls faulty raises an error with NVML's number, or blocks for ever
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
+from gpujobs.errors import ScenarioError
 from gpujobs.model import Device
 from gpujobs.states import ComputeMode, Health, Link, ProcessKind, RecoveryAction, Throttle
 from gpujobs.testing.faults import TEXTS
@@ -25,6 +26,7 @@ _COMPUTE_MODES = {ComputeMode.DEFAULT: 0, ComputeMode.PROHIBITED: 2, ComputeMode
 _RECOVERY = {action: number for number, action in enumerate(RecoveryAction)}
 _THROTTLE = {throttle: 2 << place for place, throttle in enumerate(Throttle)}
 _WORD = 64
+_STUCK = 0.05  # seconds between looks whether it may go on
 
 
 class ScriptedError(Exception):
@@ -35,30 +37,33 @@ class ScriptedError(Exception):
         self.value = value
 
 
-def block() -> NoReturn:
-    """Never return."""
-    while True:
-        signal.pause()
-
-
 class ScriptedNvml:
     """The functions, for the devices of a scenario as they are now. A handle is the device itself."""
 
     nvmlMemory_v2 = 2
 
-    def __init__(self, scenario: Scenario, devices: Iterable[Device], idle: Mapping[int, float]) -> None:
-        """``idle`` tells for a pid how many seconds ago it ran a kernel."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        devices: Iterable[Device],
+        idle: Mapping[int, float],
+        now: Callable[[], Scenario] | None = None,
+    ) -> None:
+        """``idle`` tells for a pid how many seconds ago it ran a kernel; ``now`` is the scenario as it has become."""
         self._scenario, self._idle = scenario, idle
+        self._now = now or (lambda: scenario)
         self._devices = tuple(devices)
         self._cards = [device for device in self._devices if device.slice is None]
 
     def _check(self, function: str, device: Device | None = None) -> None:
-        fault = self._scenario.trouble(function, device.label if device else None)
-        if fault is None:
-            return
-        if fault.code is None:
-            block()
-        raise ScriptedError(fault.code, fault.reason)
+        label = device.label if device else None
+        fault = self._scenario.trouble(function, label)
+        while fault is not None and fault.code is None:  # it hangs, until the file says something else
+            time.sleep(_STUCK)
+            with contextlib.suppress(ScenarioError):
+                fault = self._now().trouble(function, label)
+        if fault is not None and fault.code is not None:
+            raise ScriptedError(fault.code, fault.reason)
 
     def _value(self, function: str, device: Device, value: Any) -> Any:
         """What a function returns for a value of the scenario; what is not there is not supported."""

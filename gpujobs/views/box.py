@@ -98,9 +98,8 @@ def _row(texts: Sequence[str], cells: Sequence[int], colour: str | None = None) 
 def _device(device: Device, cells: Sequence[int], holders: str, cut_up: bool) -> list[list[str]]:
     """The three lines of a device, each with a text for every cell."""
     wide = cells[0] - _CELLS[0]
-    beyond = (
-        "" if cut_up else unaccounted(device, _CELLS[1] - 2)
-    )  # the processes that explain it are those of the slices
+    # The processes that explain the memory of a card that is cut up are those of its slices.
+    beyond = "" if cut_up else unaccounted(device, _CELLS[1] - 2)
     mig = switch(device.mig, "Enabled", "Disabled")
     lines = [_who(device, 18 + wide), _how(device, 14 + wide), [f" {holders}", beyond.rjust(21), f"{mig:>21}"]]
     if len(cells) > len(_CELLS):

@@ -59,10 +59,10 @@ def lease_table(
         for lease in leases
     ]
     table = Table(_HELD, rows)
-    if not any(lease.share for lease in leases):
+    if any(lease.share for lease in leases):
+        table = table.fitted(terminal or CLASSIC, "THREADS")  # the CPUs say it too
+    else:
         table = table.without({"SHARES"})
-    elif terminal is None:
-        return table.fitted(CLASSIC, "THREADS")  # the CPUs say it too
     return table.fitted(terminal, "CPUS", "THREADS", "HELD FOR") if terminal else table
 
 

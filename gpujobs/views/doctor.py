@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
 from gpujobs.findings import Finding, Severity
 from gpujobs.views.status import Style
-from gpujobs.views.table import BOLD, GREEN, RED, YELLOW, clean, left, paint, to_ascii, wrap
+from gpujobs.views.table import BOLD, GREEN, RED, YELLOW, clean, left, paint, to_ascii, width
 
 _COLUMNS = 80
 _MOST = 120  # longer lines are hard to read
 _MARKS = {Severity.PROBLEM: "PROBLEM", Severity.WARNING: "WARNING"}  # the others as they are called
 _COLOURS = {Severity.PROBLEM: RED, Severity.WARNING: YELLOW, Severity.UNKNOWN: YELLOW, Severity.OK: GREEN}
 _MARK, _TOPIC = 10, 19  # columns
+_PIECE = re.compile(r"(?:`[^`]*`|\S)+")  # what stays on one line, so that it can be copied: a word, or a command in `…`
 
 
 def render(findings: Sequence[Finding], style: Style) -> str:
@@ -34,13 +36,24 @@ def _finding(finding: Finding, columns: int, color: bool) -> list[str]:
     mark = left(f"  {_MARKS.get(finding.severity, finding.severity.value)}", _MARK)
     margin = _MARK + _TOPIC
     said = finding.found or finding.reason or "not reported"
-    parts = wrap(clean(said), columns - margin) or [""]
+    parts = _wrapped(clean(said), columns - margin) or [""]
     if finding.severity in _MARKS:
-        parts += wrap(f"Why: {clean(finding.why)}", columns - margin)
+        parts += _wrapped(f"Why: {clean(finding.why)}", columns - margin)
     if finding.do is not None:
-        parts += wrap(f"Do: {clean(finding.do)}", columns - margin)
+        parts += _wrapped(f"Do: {clean(finding.do)}", columns - margin)
     first = paint(mark, _COLOURS.get(finding.severity) if color else None) + left(finding.topic, _TOPIC)
     return [first + parts[0], *(" " * margin + part for part in parts[1:])]
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    """Lines of at most this many columns, but for a path or command that is longer than that."""
+    lines: list[str] = []
+    for piece in _PIECE.findall(text):
+        if lines and width(lines[-1]) + 1 + width(piece) <= columns:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(piece)
+    return lines
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -12,11 +12,11 @@ from gpujobs.views.readings import mib, notes, number
 from gpujobs.views.table import UNKNOWN, Column, Row, Table, clean, cut
 
 _COLUMNS = (
-    Column("GPU", 4, gap=0),
+    Column("GPU", 3, gap=0),
     Column("GI", 3),
     Column("CI", 3),
-    Column("SLICE", 8, gap=2, to_left=True),
-    Column("MEMORY-USAGE", 19, gap=2),
+    Column("SLICE", 7, gap=2, to_left=True),
+    Column("MEMORY-USAGE", 12, gap=2),
     Column("UNACCOUNTED", 11, gap=2),
     Column("HELD BY", 14, gap=2, to_left=True, mark="..."),
 )

@@ -32,7 +32,7 @@ def test_a_machine_in_order(me: Person, scenario: Callable[[str], Path]) -> None
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("no problems")
-    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if len(line) > 80 and len(line.split()[-1]) < 51] == []
     assert "\x1b" not in done.stdout
     assert not Path(os.environ["GPUJOBS_BOARD_DIR"]).exists()
     assert not (me.home / "state").exists()
@@ -92,6 +92,16 @@ def test_a_driver_that_hangs_costs_its_deadline(me: Person, scenario: Callable[[
     assert found["kernel.release"]["severity"] == "ok"
 
 
+def test_one_card_that_hangs_is_one_finding(me: Person, scenario: Callable[[str], Path], tmp_path: Path) -> None:
+    """The driver answers for the others."""
+    scenario(ONE * 3 + '[[faults]]\nkind = "hang"\ndevice = 1\n')
+    (tmp_path / "site.toml").write_text('snapshot_deadline = "0.5s"')
+    found = told(me, 1)
+    assert found["driver.state"]["severity"] == "ok"
+    assert "did not answer" not in found["driver.state"]["found"]
+    assert found["gpu.health"]["found"].startswith("GPU 1 is unusable: did not answer")
+
+
 def test_settings_that_cannot_be_used(me: Person, scenario: Callable[[str], Path]) -> None:
     """A finding, where other commands stop."""
     scenario(ONE)
@@ -107,8 +117,17 @@ def test_a_board_that_anybody_may_change(me: Person, scenario: Callable[[str], P
     board.mkdir()
     board.chmod(0o777)
     found = told(me, 1)
-    assert found["board.folder"]["do"] == f"run: chmod 1777 {board}"
+    assert found["board.folder"]["do"] == f"run: `chmod 1777 {board}`"
     assert found["board.claims"]["severity"] == "unknown"
+
+
+def test_a_board_that_is_on_no_disk(me: Person, scenario: Callable[[str], Path]) -> None:
+    """Not even root can claim there."""
+    scenario(ONE)
+    found = told(me, 1, GPUJOBS_BOARD_DIR="/proc")
+    assert found["board.folder"]["found"] == "/proc is on no disk (proc): nobody can keep files there"
+    assert found["board.folder"]["do"].startswith("set GPUJOBS_BOARD_DIR")
+    assert "board.space" not in found
 
 
 def test_a_board_and_a_home_of_somebody_else(users: list[Person], scenario: Callable[[str], Path]) -> None:

@@ -157,7 +157,12 @@ def test_when_nothing_passes_that_is_said_and_is_no_failure(me: Person, lab: Cal
         (["--watch", "0.05"], 2, "an interval is at least 0.1 seconds, not '0.05'"),
         (["--watch", "soon"], 2, "not 'soon'"),
         (["--json=yaml"], 2, "'yaml' is not one of 'gpujobs', 'gpustat'"),
-        (["--command-length", "0"], 2, "0 is not in the range x>=1"),
+        (["--watch", "-1"], 2, "an interval is at least 0.1 seconds, not '-1'"),
+        (["--watch=-0.5", "--json"], 2, "an interval is at least 0.1 seconds, not '-0.5'"),
+        (["--command-length", "0"], 2, "'--command-length': takes a number from 1, not '0'"),
+        (["--command-length", "x"], 2, "'--command-length': takes a number from 1, not 'x'"),
+        (["--command-length", "-5"], 2, "'--command-length': takes a number from 1, not '-5'"),
+        (["-1"], 2, "No such option '-1'"),
     ],
 )
 def test_words_that_make_no_sense_get_one_line(
@@ -170,9 +175,40 @@ def test_words_that_make_no_sense_get_one_line(
 
 
 def test_without_a_driver_no_gpu_is_missed(me: Person, scenario: Callable[[str], Path]) -> None:
-    """The exit code says what is wrong."""
+    """The exit code says what is wrong, and nothing is said of processes that nobody knows."""
     scenario('[[faults]]\nkind = "driver not loaded"\n')
-    assert me.gpujobs("status", "--gpu", "0").returncode == 9
+    done = me.gpujobs("status", "--gpu", "0")
+    assert done.returncode == 9
+    assert "filter" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--json=gpustat"], ["--watch", "1"], ["--user", "me"], ["--top", "3"]])
+def test_options_of_the_status_without_its_name_are_told_where_they_belong(
+    me: Person, lab: Callable[[str], Path], words: list[str]
+) -> None:
+    """Though the status is what is shown without a name."""
+    option = words[0].split("=")[0]
+    done = me.gpujobs(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"gpujobs: {option} is an option of the status: use gpujobs status {option} (see gpujobs --help)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        ("nobodyhere,me,4711", "gpujobs: there is no user nobodyhere on this machine\n"),
+        ("evil\x1b[31m", "gpujobs: there is no user evil?[31m on this machine\n"),
+        ("root,bob", ""),
+    ],
+)
+def test_a_user_whom_nobody_knows_is_mentioned_and_is_no_failure(
+    me: Person, lab: Callable[[str], Path], users: str, said: str
+) -> None:
+    """One with an account or a process is known."""
+    done = me.gpujobs("status", "--user", users)
+    assert (done.returncode, done.stderr) == (0, said)
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
@@ -284,6 +320,20 @@ def test_a_watch_on_a_terminal_follows_its_size(me: Person, lab: Callable[[str],
         shell.type(b"\x03")
         assert shell.end() == 0
         assert b"\x1b[?" not in shell.look()  # neither cursor nor keyboard was changed, so nothing needs repair
+        assert shell.look().endswith(b"^C\r\n")  # the prompt comes on a line of its own
+
+
+def test_a_terminal_knows_its_size_better_than_the_shell_that_exported_it(
+    me: Person, lab: Callable[[str], Path]
+) -> None:
+    """Which happens before the window is resized; where the terminal says nothing, the shell has its say."""
+    with terminal(me, columns=0, COLUMNS="70", NO_COLOR="1") as shell:
+        assert shell.end() == 0
+        assert b"\n+" + b"-" * 68 + b"+\r\n" in shell.look()
+    with terminal(me, "--watch", "60", COLUMNS="70", LINES="10") as shell:
+        shell.expect("+" + "-" * 78 + "+")
+        shell.resize(100)
+        shell.expect("+" + "-" * 98 + "+")
 
 
 def test_what_has_no_room_on_the_terminal_is_counted(me: Person, lab: Callable[[str], Path]) -> None:

@@ -98,7 +98,6 @@ def test_point_02_all_lists_of_processes_slices_with_holes_and_memory_that_nobod
     ("words", "expected", "hidden"),
     [
         (["--user", "annegret.fischer"], [("0", 5000001)], {"user": 1, "unknown_user": 1}),
-        (["--user", "annegre+"], [], {"user": 2, "unknown_user": 1}),
         (["--gpu", "1"], [("1", 5000002), ("1", 5000003)], {"gpu": 1}),
         (["--pid", "5000003"], [("1", 5000003)], {"pid": 2}),
         (["--gpu", "1", "--sort", "-memory"], [("1", 5000003), ("1", 5000002)], {"gpu": 1}),
@@ -124,6 +123,10 @@ def test_point_03_names_are_cut_for_the_eye_only(me: Person, scenario: Callable[
     text = me.gpujobs("status", "--user", "annegret.fischer").stdout
     assert "annegre+" in text
     assert "1 row hidden: its user is not known" in text
+    done = me.gpujobs("status", "--user", "annegre+")
+    assert (done.returncode, done.stderr) == (0, "gpujobs: there is no user annegre+ on this machine\n")
+    assert "no process passes the filter: --user annegre+ " in done.stdout
+    assert "2 rows hidden: of other users" in done.stdout
 
 
 def test_point_03_my_processes_and_a_card_by_the_beginning_of_its_uuid(me: Person, stand_in: StandIn) -> None:
@@ -258,7 +261,7 @@ def test_point_07_holders_that_do_nothing_are_told_with_the_time(me: Person, sta
     with Screen(command, me.home, env={**os.environ, **machine, "NO_COLOR": "1"}, columns=120) as shell:
         assert shell.end() == 0
         shown = shell.look().decode()
-    assert re.search(r" TIME +SM +IDLE ", shown)
+    assert re.search(r" TIME +TYPE +SM +IDLE ", shown)
     assert re.search(r" 7168MiB .* 10m", shown)
 
 

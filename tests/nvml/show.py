@@ -61,7 +61,7 @@ class Shower:
         if not look.get("same"):
             self.driver = NvmlDriver(self.sysfs)
         parts = []
-        self.driver.read(parts.append)
+        self.driver.read(parts.append, 10.0)
         return parts
 
 
