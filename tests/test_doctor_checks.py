@@ -35,6 +35,7 @@ from gpujobs.facts import (
 from gpujobs.findings import Severity
 from gpujobs.model import Device, GpuProcess, Policy, Slice, Snapshot, replace
 from gpujobs.states import ALARMING, ComputeMode, DriverState, Health, ProcessKind, RecoveryAction, Throttle
+from strategies import few
 
 GIB, MIB = 2**30, 2**20
 OK, NOTE, WARNING, PROBLEM, UNKNOWN = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.PROBLEM, Severity.UNKNOWN
@@ -784,6 +785,7 @@ for noun in NOUNS:
     )
 
 
+@few
 @given(st.from_type(Facts))
 def test_whatever_was_found_is_judged(facts):
     found = diagnose(facts)
@@ -792,6 +794,7 @@ def test_whatever_was_found_is_judged(facts):
     assert all(one.do for one in found if one.severity is PROBLEM)
 
 
+@few
 @given(st.from_type(Facts))
 def test_what_is_to_be_typed_stands_in_backticks(facts):
     remedies = [re.sub(r"`[^`]*`", "", one.do or "") for one in diagnose(facts)]

@@ -21,6 +21,8 @@ from gpujobs.machine import procs
 from people import CHECKOUT, Person
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a command or two for each of many machines
+
 GIB = 2**30
 StandIn = Callable[[str | Mapping[str, object]], dict[str, str]]
 
