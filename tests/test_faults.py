@@ -215,6 +215,16 @@ def test_a_slice_of_no_known_instance_shares_its_memory_with_whom_nobody_knows(f
     assert isinstance(place(a_snapshot(*devices[1:4]), (), a_request(), a_topology()), Refusal)
 
 
+@pytest.mark.parametrize(("memory", "beside"), [("2GiB", 2 * GIB), ("unknown", None)])
+def test_what_a_slice_uses_of_a_shared_memory_is_beside_the_other(folder, memory, beside):
+    shared = {"gpu_instance": 5, "memory": "10GiB"}
+    instances = [shared | {"number": 1}, shared | {"number": 3, "compute_instance": 1}]
+    machine = {"devices": [{"mig": True, "instances": instances}], "strangers": [{"device": "0:1", "memory": memory}]}
+    _, devices, _ = seen(folder, machine=machine)
+    assert [device.memory_beside for device in devices] == [0, 0, beside]
+    assert devices[2].unaccounted == (0 if beside else None)
+
+
 def test_a_card_of_which_it_is_not_known_whether_it_is_cut_up_is_not_given_out(folder):
     _, devices, _ = seen(folder, fault("nvmlDeviceGetMigMode", 999, 0))
     assert (devices[0].mig, devices[0].health) == (None, Health.DEGRADED)
