@@ -20,6 +20,7 @@ from gpujobs.testing import ScriptedDriver
 from gpujobs.testing.faults import TEXTS
 from gpujobs.testing.scenario import build
 from gpujobs.testing.scriptednvml import ScriptedError, ScriptedNvml
+from latest import latest
 from strategies import GIB, a_request, a_snapshot, a_topology
 from waiting import wait_until
 
@@ -59,7 +60,7 @@ def seen(folder, *found, machine=MACHINE):
     parts = []
     ScriptedDriver(str(path)).read(parts.append)
     header = next((part for part in parts if isinstance(part, Header)), None)
-    devices = sorted((part for part in parts if isinstance(part, Device)), key=lambda device: device.place)
+    devices = sorted((part for part in latest(parts) if isinstance(part, Device)), key=lambda device: device.place)
     return header, assess(devices), next((part for part in parts if isinstance(part, Problem)), None)
 
 
@@ -237,7 +238,7 @@ def test_the_cards_list_stands_in_only_where_it_tells_whose_every_process_is(ids
     machine = build({"devices": [{"mig": True, "instances": [{"number": 1}, {"number": 3}]}]}, "here", "lab")
     parts = []
     NvmlDriver("/nonexistent", OnlyCardsHaveLists(machine, ids), lambda _: None).read(parts.append)
-    slices = [part for part in parts if isinstance(part, Device) and part.slice]
+    slices = [part for part in latest(parts) if isinstance(part, Device) and part.slice]
     assert [None if one.processes is None else [process.pid for process in one.processes] for one in slices] == (
         [[], [77]] if known else [None, None]
     )

@@ -102,6 +102,7 @@ def test_fused_layers_learn_as_a_loop_over_cells_does(torch, sine, precision, to
     torch.testing.assert_close(future, same, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(sine, tmp_path):
     """On a small training, in every step."""
     last = sine["train"](tmp_path, steps=3, tiny=True)
@@ -111,6 +112,7 @@ def test_the_loss_falls(sine, tmp_path):
     assert last == records(tmp_path)[-1]
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_run(sine, tmp_path):
     """The same seed gives the same numbers to the last bit, another one others."""
     kept = []

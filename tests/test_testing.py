@@ -28,6 +28,7 @@ from gpujobs.testing import (
     use_gpu_memory,
 )
 from gpujobs.units import parse_cpu_list
+from latest import latest
 from people import CHECKOUT
 from waiting import wait_until
 
@@ -56,7 +57,7 @@ def lab(tmp_path):
 def parts(spec):
     seen = []
     ScriptedDriver(spec).read(seen.append)
-    return seen
+    return latest(seen)
 
 
 def devices(spec):

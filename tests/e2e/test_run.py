@@ -338,6 +338,7 @@ def test_what_outlives_a_killed_supervisor_keeps_the_lease(me: Person) -> None:
         assert me.gpujobs("run", "--gpu", "0", "--no-wait", "--", "true").returncode == 0
 
 
+@pytest.mark.slow
 def test_the_lease_goes_only_when_the_memory_is_back(me: Person, four_gpus: Path) -> None:
     """A driver may take a while."""
     four_gpus.write_text("release_delay = 1\n" + FOUR)
@@ -356,6 +357,7 @@ def _ours(pid: int) -> list[int]:
     return [child for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == mine]
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_come_back_is_named(me: Person, four_gpus: Path) -> None:
     """The device then shows it, so nobody is put there."""
     four_gpus.write_text(FOUR + '[[faults]]\nkind = "stuck"\ndevice = 0\n')
@@ -395,6 +397,7 @@ def test_a_slow_reader_gets_everything(me: Person) -> None:
     assert (done.returncode, done.stdout) == (0, "19999\n")
 
 
+@pytest.mark.slow
 def test_an_end_that_comes_with_the_limit_keeps_its_code(me: Person) -> None:
     """A supervisor that slept over both sees the end first."""
     with me.start_gpujobs("run", "--time", "1s", *python(f"{READ}\nsys.exit(3)"), stdin=subprocess.PIPE) as run:

@@ -16,6 +16,8 @@ from conditions import EVERY_CODE, ILL, LAB, Table, fails
 from people import Person
 from screen import Screen
 
+pytestmark = pytest.mark.slow  # each point takes several commands
+
 GIB = 2**30
 StandIn = Callable[[str | Mapping[str, object]], dict[str, str]]
 # Any program that loads CUDA, for whatever reason, leaves a mark.

@@ -19,6 +19,7 @@ from plain import plain
 
 from gpujobs.machine.nvml import NvmlDriver
 from gpujobs.machine.reader import DriverSpec, Reader
+from latest import latest
 
 
 class Recorder:
@@ -62,7 +63,7 @@ class Shower:
             self.driver = NvmlDriver(self.sysfs)
         parts = []
         self.driver.read(parts.append, 10.0)
-        return parts
+        return latest(parts)
 
 
 def replace(path, text):

@@ -159,6 +159,7 @@ def campaign_of(runs: int, kills: int, seed: int, people: list[Person], marks: P
     assert os.listdir(board.folder) == ["board.lock"]
 
 
+@pytest.mark.slow
 def test_a_dozen_runs_of_one_user(marks: Path, me: Person) -> None:
     """The short form."""
     campaign_of(12, 3, 1, [me], marks)
