@@ -93,7 +93,7 @@ def test_claims_on_the_common_board_are_told_where_another_is_in_use(tmp_path):
         told = {one.check: one for one in doctor.examine(dict(os.environ), common=common)}["board.other"]
         process.kill()
     me = user_name(os.geteuid())
-    assert told.severity is Severity.WARNING
+    assert told.severity is Severity.PROBLEM
     assert told.found == f"1 claim of {me} on {common}, but the board in use here is {ours}"
 
 

@@ -465,8 +465,8 @@ def test_the_room_on_what_is_no_disk_is_not_told():
     [
         ({}, OK, "nothing is claimed on /common"),
         ({"same": True}, OK, "this is the common one"),
-        ({"claims": 1, "users": ("bob",)}, WARNING, "1 claim of bob on /common, but the board in use here is /ours"),
-        ({"claims": 3, "users": ("bob", "eve")}, WARNING, "`GPUJOBS_BOARD_DIR=/common gpujobs status` shows them"),
+        ({"claims": 1, "users": ("bob",)}, PROBLEM, "1 claim of bob on /common, but the board in use here is /ours"),
+        ({"claims": 3, "users": ("bob", "eve")}, PROBLEM, "`GPUJOBS_BOARD_DIR=/common gpujobs status` shows them"),
     ],
 )
 def test_claims_on_another_board_are_told_with_what_to_do(changes, severity, words):

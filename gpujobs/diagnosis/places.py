@@ -126,7 +126,7 @@ def other(found: OtherBoardFacts, facts: Facts) -> Iterator[Finding]:
         yield OTHER.ok("this is the common one" if found.same else f"nothing is claimed on {found.path}")
         return
     people = ", ".join(found.users)
-    yield OTHER.warning(
+    yield OTHER.problem(
         f"{count(found.claims, 'claim')} of {people} on {found.path}, but the board in use here is {found.ours}",
         f"start nothing until they have ended; `GPUJOBS_BOARD_DIR={found.path} gpujobs status` shows them. "
         "A board is changed for everybody at once, and only while nothing is held or waits",
