@@ -13,7 +13,7 @@ from gpujobs.testing import grammar
 from gpujobs.testing.grammar import Entry
 
 NAMESPACE = uuid.UUID("6f2c1f0a-9d5e-5b0e-8a53-3a1f5d1c7e42")  # any fixed one: it keeps made-up UUIDs the same
-_MOST_SLICES = 7
+MOST_SLICES = 7
 
 
 def read(entries: list[Entry], where: str, name: str, cpus: CpuTopology | None) -> tuple[Device, ...]:
@@ -106,8 +106,8 @@ def _checked_slices(card: Device, slices: list[Device], where: str) -> list[Devi
     if slices and not card.mig:
         raise ScenarioError(f"{where}: instances need mig = true")
     numbers = [one.slice.number for one in slices if one.slice]
-    if numbers != sorted(set(numbers)) or any(number >= _MOST_SLICES for number in numbers):
+    if numbers != sorted(set(numbers)) or any(number >= MOST_SLICES for number in numbers):
         raise ScenarioError(
-            f"{where}: instances need numbers from 0 to {_MOST_SLICES - 1} in rising order, not {numbers}"
+            f"{where}: instances need numbers from 0 to {MOST_SLICES - 1} in rising order, not {numbers}"
         )
     return slices

@@ -15,12 +15,12 @@ from typing import Any
 from gpujobs.errors import ScenarioError
 from gpujobs.model import Device
 from gpujobs.states import ComputeMode, Health, Link, ProcessKind, RecoveryAction, Throttle
+from gpujobs.testing.devices import MOST_SLICES
 from gpujobs.testing.faults import TEXTS
 from gpujobs.testing.scenario import Scenario
 
 _LOST, _NOT_SUPPORTED, _NOT_FOUND, _INVALID = 15, 3, 6, 2
 _NO_INSTANCE = 0xFFFFFFFF
-_MOST_SLICES = 7
 _RECOVERY_FIELD = 230
 _COMPUTE_MODES = {ComputeMode.DEFAULT: 0, ComputeMode.PROHIBITED: 2, ComputeMode.EXCLUSIVE: 3}
 _RECOVERY = {action: number for number, action in enumerate(RecoveryAction)}
@@ -127,7 +127,7 @@ class ScriptedNvml:
         return mode, mode
 
     def nvmlDeviceGetMaxMigDeviceCount(self, device: Device) -> int:
-        return _MOST_SLICES if self._value("nvmlDeviceGetMaxMigDeviceCount", device, device.mig) else 0
+        return MOST_SLICES if self._value("nvmlDeviceGetMaxMigDeviceCount", device, device.mig) else 0
 
     def nvmlDeviceGetMigDeviceHandleByIndex(self, device: Device, number: int) -> Device:
         found = next((one for one in self._slices_of(device) if one.slice and one.slice.number == number), None)
