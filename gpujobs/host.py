@@ -81,8 +81,8 @@ class Host:
         known: dict[int, HostProcess] = {}
 
         def seen(device: Device) -> None:
-            """Describe its processes while other devices are still read."""
-            known.update(self._shows.describe(_pids([device]) - known.keys()))
+            """Describe its processes while other devices are still read; anew if it comes again, seconds later."""
+            known.update(self._shows.describe(_pids([device])))
 
         snapshot = assessed(
             self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline, None if over else seen)
