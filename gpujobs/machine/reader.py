@@ -26,6 +26,7 @@ from gpujobs.states import DriverState, Health
 
 __all__ = ["DriverSpec", "Reader"]
 
+Seen = Callable[[Device], None] | None
 _CHUNK = 2**16
 _END = 0.5  # a child that was told to go, or has closed its pipe, is gone long before
 _KILL = 0.05  # SIGKILL takes a millisecond where it works at all
@@ -65,7 +66,7 @@ class Reader:
                 os.write(self._child.requests, REQUEST.pack(deadline))
                 self._asked = True
 
-    def snapshot(self, deadline: float, seen: Callable[[Device], None] | None = None) -> Snapshot:
+    def snapshot(self, deadline: float, seen: Seen = None) -> Snapshot:
         """All devices now, in ``deadline`` seconds at most. The host's side of their processes is not filled in.
 
         ``seen`` is told of each device when it comes, while others are still read; one may come twice.
@@ -104,21 +105,16 @@ class Reader:
 
     # ---- one conversation -------------------------------------------------------------------------------------
 
-    def _ask(
-        self, until: float, deadline: float, seen: Callable[[Device], None] | None
-    ) -> tuple[list[Part], Problem | None]:
+    def _ask(self, until: float, deadline: float, seen: Seen) -> tuple[list[Part], Problem | None]:
         """The parts that came, and what kept the rest from coming."""
         kept = self._child
         parts, trouble = self._converse(until, deadline, seen)
         if kept and trouble and not parts and trouble.state is DriverState.FAILED:
-            return self._converse(
-                until, deadline, seen
-            )  # it had died before we asked, of something that concerns nobody
+            # It had died before we asked, of something that concerns nobody.
+            return self._converse(until, deadline, seen)
         return parts, trouble
 
-    def _converse(
-        self, until: float, deadline: float, seen: Callable[[Device], None] | None
-    ) -> tuple[list[Part], Problem | None]:
+    def _converse(self, until: float, deadline: float, seen: Seen) -> tuple[list[Part], Problem | None]:
         parts: list[Part] = []
         try:
             child = self._child = self._child or _start(self._spec)
@@ -261,7 +257,7 @@ def _end_of(process: ProcessId, patience: float) -> tuple[int | None, bool]:
 # ---- answers ----------------------------------------------------------------------------------------------------
 
 
-def _receive(answers: int, until: float, parts: list[Part], seen: Callable[[Device], None] | None) -> None:
+def _receive(answers: int, until: float, parts: list[Part], seen: Seen) -> None:
     """Add each part of one answer as it comes. TimeoutError, or EOFError from a child that is gone."""
     data = bytearray()
     while True:
