@@ -1,23 +1,81 @@
-"""What a job file may import: where to write, on which device, with how many threads.
+"""What a job file may import: common options, where to write, on which device, with how many threads.
 
 The runner says all of it through the environment. Without the runner every answer has a sensible default, so
-``python jobs/NAME.py`` works as it stands. Standard library only: importing this costs a job nothing.
+``python jobs/NAME.py`` works as it stands. Standard library only: importing this costs a job nothing. Where torch is
+needed, it is the one that the job has loaded.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import io
 import json
 import math
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of <malloc.h>
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that every job has, spelled the same in all of them."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--seed", type=at_least(0), default=0, help="of all that is random (default: %(default)s)")
+    made.add_argument("--device", help="such as cuda:0 (default: what the runner gave, else cuda, else cpu)")
+    made.add_argument("--out", type=Path, help="folder for the results (default: the run's, else a new one)")
+    made.add_argument("--dry-run", action="store_true", help="one tiny step of everything, in seconds")
+    return made
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from ``minimum`` up."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"{value} is below {minimum}")
+        return value
+
+    return whole_number
+
+
+def begin(options: argparse.Namespace) -> tuple[Path, str]:
+    """Where to write and on which device, as the options say; torch is given the threads that the runner granted."""
+    torch, granted = sys.modules.get("torch"), threads()
+    if torch is not None and granted:
+        torch.set_num_threads(granted)
+    chosen = device(options.device)  # before the folder: a mistyped device leaves nothing behind
+    return run_dir(options.out), chosen
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a job's ``main``; Ctrl-C, a full disk and the like end it with one line instead of a traceback."""
+    name = Path(sys.argv[0]).stem
+    try:
+        main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{name}: interrupted; what is written so far stays\n")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started us can tell that it was Ctrl-C
+        signal.raise_signal(signal.SIGINT)
+    except BrokenPipeError:  # such as `| head`: nobody reads on, which is no reason to complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"{name}: {place}{error.strerror or error}")
 
 
 def run_dir(out: str | Path | None = None, environ: Mapping[str, str] = os.environ, runs: Path = Path("runs")) -> Path:
@@ -31,11 +89,23 @@ def run_dir(out: str | Path | None = None, environ: Mapping[str, str] = os.envir
 
 
 def device(chosen: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
-    """The torch device: ``--device``, else the runner's choice, else ``cuda`` where torch sees one, else ``cpu``."""
-    if named := chosen or environ.get("GPUJOBS_DEVICE"):
-        return named
+    """The torch device: ``--device``, else the runner's choice, else ``cuda`` where torch sees one, else ``cpu``.
+
+    One that torch cannot use ends the job with a line that says so.
+    """
     torch = sys.modules.get("torch")  # never imported here: a job without torch must not pay for it
-    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+    named = chosen or environ.get("GPUJOBS_DEVICE")
+    if torch is None:
+        return named or "cpu"
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not named:
+        return "cuda" if cards else "cpu"
+    try:
+        torch.zeros(1, device=named).item()
+    except (RuntimeError, AssertionError) as error:  # an assertion is how a torch without CUDA says it
+        usable = ", ".join(["cpu", *(f"cuda:{card}" for card in range(cards))])
+        sys.exit(f"device {named!r} cannot be used here: {str(error).splitlines()[0]}; torch can use: {usable}")
+    return named
 
 
 def threads(environ: Mapping[str, str] = os.environ) -> int | None:
@@ -76,13 +146,72 @@ class Metrics:
         self._file.close()
 
 
+def line(record: Mapping[str, Any]) -> str:
+    """A record as it is printed: ``step=3 loss=0.0123``."""
+    values = ((key, f"{value:.6g}" if isinstance(value, float) else value) for key, value in _plain(record).items())
+    return " ".join(f"{key}={value}" for key, value in values)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which gets its name only at the end: under that name it is whole or not there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            yield file
+        aside.replace(path)
+    except OSError as error:  # a full disk does not say which file it was that found no room
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_result(folder: Path, result: Mapping[str, Any]) -> Path:
-    """Keep the final result as ``result.json``: written aside and renamed, so that it is whole or not there."""
+    """Keep the final result as ``result.json``."""
     path = folder / "result.json"
-    aside = folder / f".result.json.{os.getpid()}"
-    aside.write_text(json.dumps(_plain(result), indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    content = json.dumps(_plain(result), indent=2) + "\n"
+    with whole(path) as file:
+        file.write(content.encode())
     return path
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 100) -> Path:
+    """Keep a matplotlib figure as PNG; ``dpi`` is in pixels per inch."""
+    with whole(path) as file:
+        figure.savefig(file, format="png", dpi=dpi)
+    return path
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> Path:
+    """Keep tensors, numbers and text with ``torch.save``."""
+    content = io.BytesIO()  # torch, writing by itself, turns a full disk into an error that does not say so
+    sys.modules["torch"].save(dict(state), content)
+    with whole(path) as file:
+        file.write(content.getbuffer())
+    return path
+
+
+def load_checkpoint(path: Path, job: str, device: str = "cpu") -> dict[str, Any]:
+    """What ``save_checkpoint`` kept; its ``job`` must be this one. Nothing in the file is ever executed.
+
+    What cannot be read, or is another job's, ends the job with a line that names the file.
+    """
+    torch = sys.modules["torch"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that it goes on to refuse
+            state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        sys.exit(f"{path}: there is no such checkpoint; a training leaves one in its folder")
+    except OSError:
+        raise
+    except Exception as error:  # damage makes the decoder fail in ten different ways
+        reason = f"{path} is not a whole checkpoint ({type(error).__name__}); use one that {job} has written"
+        raise SystemExit(reason) from error
+    if not isinstance(state, dict) or state.get("job") != job:
+        found = state.get("job") if isinstance(state, dict) else None
+        sys.exit(f"{path} is not a checkpoint of {job}, but of {found or 'something else'}")
+    return state
 
 
 def _fresh_folder(parent: Path) -> Path:

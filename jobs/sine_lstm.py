@@ -19,7 +19,6 @@ known point it reads its own answers, and so draws the curve on into the future.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -88,7 +87,7 @@ def draw(predicted: Tensor, known: int, path: Path) -> None:
     for curve, colour in zip(predicted.cpu().numpy(), ("red", "blue", "green"), strict=False):
         axes.plot(np.arange(known), curve[:known], color=colour, linewidth=2)
         axes.plot(np.arange(known, len(curve)), curve[known:], ":", color=colour, linewidth=2)
-    figure.savefig(path, dpi=200)
+    job.save_figure(figure, path, dpi=200)
 
 
 def train(
@@ -100,7 +99,8 @@ def train(
     curves, test = (part.to(device) for part in make_curves(signal, seed, tiny))
     known, target, test_target = curves[:, :-1], curves[:, 1:], test[:, 1:]
     optimizer = torch.optim.LBFGS(model.parameters(), lr=LEARNING_RATE, max_iter=EVALUATIONS)
-    print(f"signal={signal} curves={len(curves)} test_curves={len(test)} points={curves.size(1)} device={device}")
+    sizes = {"curves": len(curves), "test_curves": len(test), "points": curves.size(1)}
+    print(job.line({"signal": signal, **sizes, "device": device}))
     loss = torch.tensor(0.0)
     record: dict[str, float] = {}
 
@@ -128,31 +128,23 @@ def train(
             record["seconds"] = round(time.perf_counter() - began, 3)
             metrics.write(**record)
             bar.clear()
-            print(" ".join(f"{key}={value:.6g}" for key, value in record.items()), flush=True)
+            print(job.line(record), flush=True)
             draw(predicted, test_target.size(1), out / f"predict{step}.png")
     return record
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = job.parser(__doc__)
     parser.add_argument("--signal", choices=("sine", "cos-sin2"), default="sine", help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=10, help="steps of L-BFGS (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of curves and weights (default: %(default)s)")
-    parser.add_argument("--device", help="such as cuda:0 (default: what the runner gave, else cuda, else cpu)")
-    parser.add_argument("--out", type=Path, help="folder for the results (default: the run's, else a new one)")
-    parser.add_argument("--dry-run", action="store_true", help="one step on tiny curves, in seconds")
+    parser.add_argument("--steps", type=job.at_least(1), default=10, help="steps of L-BFGS (default: %(default)s)")
     options = parser.parse_args(arguments)
-    if options.steps < 1 or options.seed < 0:
-        parser.error("--steps must be at least 1, and --seed at least 0")
 
     job.keep_memory()  # halves the time of a step on the CPU
-    if granted := job.threads():
-        torch.set_num_threads(granted)
-    out, device = job.run_dir(options.out), job.device(options.device)
+    out, device = job.begin(options)
     setting = {"signal": options.signal, "steps": 1 if options.dry_run else options.steps, "seed": options.seed}
     final = train(out, **setting, device=device, tiny=options.dry_run)
     print(f"result={job.write_result(out, {'job': 'sine_lstm', **setting, 'device': device, **final})}")
 
 
 if __name__ == "__main__":
-    main()
+    job.run(main)

@@ -1,14 +1,21 @@
 """What a job file gets from us, with and without the runner."""
 
+import contextlib
+import errno
 import json
 import math
+import os
+import pickle
+import struct
 import subprocess
 import sys
 from array import array
+from pathlib import Path
 
 import pytest
 
 from gpujobs import job
+from jobfiles import library
 from people import CHECKOUT
 
 
@@ -38,20 +45,36 @@ def test_without_a_runner_every_run_has_a_fresh_folder(tmp_path):
     assert len(set(folders)) == 3
 
 
+FAKE = """
+import sys, types
+from gpujobs import job
+class zeros:
+    def __init__(self, size, device):
+        if device not in {"cpu", "cuda", "cuda:0", "cuda:1"}:
+            raise RuntimeError(f"no {device}\\nand more")
+    item = lambda self: 0.0
+cuda = types.SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
+torch = sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, zeros=zeros)
+"""
+
+
 def test_the_device_is_what_was_typed_or_else_what_the_runner_gave():
     """In this order."""
-    given = {"GPUJOBS_DEVICE": "cuda:0"}
-    assert (job.device("cpu", given), job.device(None, given)) == ("cpu", "cuda:0")
+    given = '{"GPUJOBS_DEVICE": "cuda:1"}'
+    assert python(f"{FAKE}print(job.device('cpu', {given}), job.device(None, {given}))") == "cpu cuda:1"
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
 def test_without_a_runner_torch_is_asked(available, device):
     """If the job has loaded it."""
-    fake = f"types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: {available}))"
-    program = (
-        f"import sys, types; from gpujobs import job; sys.modules['torch'] = {fake}; print(job.device(None, {{}}))"
-    )
-    assert python(program) == device
+    assert python(f"{FAKE}cuda.is_available = lambda: {available}\nprint(job.device(None, {{}}))") == device
+
+
+def test_a_device_that_torch_cannot_use_is_named_with_those_that_it_can():
+    """The first line of what torch says is enough."""
+    program = f"{FAKE}try: job.device('cuda:7', {{}})\nexcept SystemExit as end: print(end)"
+    expected = "device 'cuda:7' cannot be used here: no cuda:7; torch can use: cpu, cuda:0, cuda:1"
+    assert python(program) == expected
 
 
 def test_a_job_without_torch_runs_on_the_cpu():
@@ -138,3 +161,159 @@ print(kept, (faults() - before) * resource.getpagesize() < size // 10)
     if kept == "False":
         pytest.skip("not glibc")
     assert reused == "True"
+
+
+def test_every_job_is_given_the_same_options():
+    """Typed, with defaults, and described in the job's own words."""
+    options = job.parser("words").parse_args(["--seed", "3", "--device", "cpu", "--out", "there", "--dry-run"])
+    assert vars(options) == {"seed": 3, "device": "cpu", "out": Path("there"), "dry_run": True}
+    assert vars(job.parser("words").parse_args([])) == {"seed": 0, "device": None, "out": None, "dry_run": False}
+    assert job.parser("first\n\n  words").format_help().split("\n\n")[1:3] == ["first", "  words"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"), [("-1", "-1 is below 0"), ("ten", "'ten' is not a whole number"), ("1.5", "'1.5' is not a")]
+)
+def test_a_count_that_is_none_is_a_usage_error(capsys, text, wrong):
+    """One line that names the option, what was typed and what is allowed."""
+    with pytest.raises(SystemExit, match="2"):
+        job.parser("words").parse_args([f"--seed={text}"])
+    assert f"error: argument --seed: {wrong}" in capsys.readouterr().err
+
+
+def test_a_device_without_meaning_leaves_no_folder(tmp_path):
+    """It is found before anything is made."""
+    wish = f"argparse.Namespace(device='cuda:7', out={str(tmp_path / 'out')!r})"
+    assert python(f"{FAKE}import argparse\ntry: job.begin({wish})\nexcept SystemExit: print('refused')") == "refused"
+    assert not (tmp_path / "out").exists()
+
+
+def test_torch_is_given_the_threads_that_were_granted(tmp_path):
+    """Where torch is loaded."""
+    program = f"""{FAKE}
+import argparse, os
+os.environ["GPUJOBS_THREADS"] = "3"
+torch.set_num_threads = lambda count: print("threads", count)
+print(*job.begin(argparse.Namespace(device=None, out={str(tmp_path / "out")!r})))
+"""
+    assert python(program).splitlines() == ["threads 3", f"{tmp_path / 'out'} cuda"]
+
+
+def finish(body, **pipes):
+    """A job whose main is ``body``."""
+    lines = ["import sys, os, signal", "from gpujobs import job", "sys.argv[0] = 'darts.py'", f"def main(): {body}"]
+    program = "\n".join([*lines, "job.run(main)"])
+    argv = [sys.executable, "-S", "-c", program]
+    return subprocess.run(argv, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "line"),
+    [
+        ("pass", 0, ""),
+        ("os.kill(os.getpid(), signal.SIGINT)", -2, "\ndarts: interrupted; what is written so far stays\n"),
+        ("open('/nowhere/file')", 1, "darts: /nowhere/file: No such file or directory\n"),
+        ("raise TimeoutError('nobody answers')", 1, "darts: nobody answers\n"),
+        ("sys.exit('darts: no board')", 1, "darts: no board\n"),
+    ],
+)
+def test_a_job_ends_with_one_line_instead_of_a_traceback(body, code, line):
+    """And Ctrl-C can be told from a failure by whoever started it."""
+    done = finish(body)
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_a_bug_in_a_job_keeps_its_traceback():
+    """Whoever writes a job needs it."""
+    done = finish("1 / 0")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, True)
+
+
+def test_a_reader_who_leaves_is_no_reason_to_complain():
+    """As in ``| head``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = finish("print('one'), sys.stdout.flush()", stdout=pipe)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_line_shows_numbers_as_people_read_them():
+    """Whole numbers whole, others with six digits, what is unknown as such."""
+    record = {
+        "step": 1000000,
+        "loss": 0.123456789,
+        "small": 1.5e-7,
+        "cell": "lstm",
+        "gone": math.nan,
+        "tensor": array("d", [0.5]),
+    }
+    assert job.line(record) == "step=1000000 loss=0.123457 small=1.5e-07 cell=lstm gone=None tensor=[0.5]"
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    """Whatever happens while it is written; nothing is left beside it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with contextlib.suppress(ZeroDivisionError), job.whole(folder / "file") as file:
+        file.write(b"half")
+        1 / 0  # noqa: B018
+    assert list(folder.iterdir()) == []
+    with job.whole(folder / "file") as file:
+        file.write(b"whole")
+        assert not (folder / "file").exists()
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("file", b"whole")]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    """Which the kernel does not."""
+    with pytest.raises(OSError, match="No space left") as full, job.whole(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(tmp_path / "file")
+
+
+def test_a_figure_is_saved_in_the_size_that_was_asked_for(tmp_path):
+    """Whatever the suffix: a PNG."""
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(2, 1))
+    path = job.save_figure(figure, tmp_path / "a.png", dpi=50)
+    assert struct.unpack(">II", path.read_bytes()[16:24]) == (100, 50)
+
+
+def test_a_checkpoint_comes_back_as_it_was_kept(tmp_path):
+    """Tensors, numbers, text."""
+    torch = library()
+    path = job.save_checkpoint(tmp_path / "c.pt", {"job": "darts", "step": 3, "weights": torch.arange(3)})
+    state = job.load_checkpoint(path, "darts")
+    assert (state["job"], state["step"], state["weights"].tolist()) == ("darts", 3, [0, 1, 2])
+
+
+class Mine:
+    """What only a pickle that runs code can bring back."""
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "there is no such checkpoint; a training leaves one in its folder"),
+        (b"", "is not a whole checkpoint (EOFError); use one that darts has written"),
+        (b"words, not a checkpoint", "is not a whole checkpoint (UnpicklingError); use one that darts has written"),
+        ("cut", "is not a whole checkpoint (RuntimeError); use one that darts has written"),
+        (pickle.dumps({"job": "darts", "mine": Mine()}), "is not a whole checkpoint (UnpicklingError)"),
+        ({"job": "chess"}, "is not a checkpoint of darts, but of chess"),
+        ([1, 2], "is not a checkpoint of darts, but of something else"),
+    ],
+)
+def test_a_checkpoint_that_is_none_gets_one_line(tmp_path, content, line):
+    """Which names the file; nothing in it is executed."""
+    torch, path = library(), tmp_path / "c.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "cut":
+        job.save_checkpoint(path, {"job": "darts", "weights": torch.zeros(1000)})
+        path.write_bytes(path.read_bytes()[:2000])
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(SystemExit) as ended:
+        job.load_checkpoint(path, "darts")
+    assert str(path) in str(ended.value)
+    assert line in str(ended.value)

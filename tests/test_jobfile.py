@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpujobs import job
 from gpujobs.errors import CatalogError, NoSuchJob
 from gpujobs.records.jobfile import describe, read
 from gpujobs.runmodel import JobFile, JobOption
@@ -195,6 +196,14 @@ def test_options_are_in_the_order_of_the_file(write):
     """However deep they stand."""
     body = "def f():\n    if x:\n        p.add_argument('--a')\np.add_argument('--b')\np.add_argument(*names)\n"
     assert [option.flag for option in options_of(write(body=body))] == ["--a", "--b"]
+
+
+def test_the_options_that_all_jobs_share_stand_behind_its_own(write):
+    """As ``gpujobs.job.parser`` declares them; a parser of another kind brings none."""
+    body = "from gpujobs import job\nparser = {}(__doc__)\nparser.add_argument('--steps')\n"
+    shared = [action.option_strings[0] for action in job.parser("")._actions if action.dest != "help"]
+    assert [option.flag for option in options_of(write(body=body.format("job.parser")))] == ["--steps", *shared]
+    assert [option.flag for option in options_of(write(body=body.format("my.parser")))] == ["--steps"]
 
 
 def test_a_summary_moves_no_cursor(write):

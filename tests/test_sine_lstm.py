@@ -1,10 +1,8 @@
 """The sine job: the same numbers as a loop over LSTM cells, files that can be used, and a loss that falls."""
 
-import functools
 import json
 import os
 import pty
-import runpy
 import struct
 import subprocess
 import sys
@@ -12,39 +10,19 @@ import termios
 
 import pytest
 
+from jobfiles import ENVIRONMENT, FOLDER, defined, library, records, start
 from people import CHECKOUT
-
-SCRIPT = CHECKOUT / "jobs/sine_lstm.py"
-ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
 def torch():
-    library = pytest.importorskip("torch", reason="the jobs need torch: pip install 'gpujobs[jobs]'")
-    library.set_num_threads(1)  # on a busy machine threads that wait for each other take fifty times as long
-    return library
+    return library()
 
 
 @pytest.fixture
 def sine(torch):
     """Everything that the script defines."""
-    for library in ("numpy", "matplotlib", "tqdm"):
-        pytest.importorskip(library)
-    return defined()
-
-
-@functools.cache
-def defined():
-    return runpy.run_path(str(SCRIPT))
-
-
-def start(*options, **pipes):
-    argv = [sys.executable, "-P", str(SCRIPT), *options]
-    return subprocess.run(argv, env=os.environ | ENVIRONMENT, text=True, check=False, **pipes)
-
-
-def records(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return defined("sine_lstm")
 
 
 def losses(folder):
@@ -152,7 +130,9 @@ def test_cos_sin2_draws_its_sizes_from_the_seed(torch, sine):
 @pytest.mark.slow
 def test_a_dry_run_leaves_everything_that_a_run_leaves(sine, tmp_path):
     """One record, one result, one figure of the right size, and no bar in the log."""
-    done = start("--dry-run", "--steps", "7", "--device", "cpu", "--out", str(tmp_path / "out"), capture_output=True)
+    done = start(
+        "sine_lstm", "--dry-run", "--steps", "7", "--device", "cpu", "--out", str(tmp_path / "out"), capture_output=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     (record,) = records(tmp_path / "out")
     result = json.loads((tmp_path / "out/result.json").read_text())
@@ -178,7 +158,7 @@ def test_without_torch_there_is_one_clear_line(tmp_path):
     """Not a traceback; -S leaves out everything that is installed."""
     (tmp_path / "numpy.py").touch()
     environment = {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}
-    argv = [sys.executable, "-S", str(SCRIPT)]
+    argv = [sys.executable, "-S", str(FOLDER / "sine_lstm.py")]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     expected = 'sine_lstm needs torch; install it with: pip install "gpujobs[jobs]"\n'
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
@@ -200,7 +180,7 @@ def test_a_terminal_gets_a_bar(sine, tmp_path):
     termios.tcsetwinsize(theirs, (24, 80))
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         options = ("--dry-run", "--signal", "cos-sin2", "--out", str(tmp_path / "out"))
-        done = start(*options, stdout=subprocess.PIPE, stderr=theirs)
+        done = start("sine_lstm", *options, stdout=subprocess.PIPE, stderr=theirs)
         os.close(theirs)
         shown = terminal.read(2**16).decode()
     assert "/20" in shown

@@ -13,6 +13,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,14 @@ def _options(tree: ast.Module) -> tuple[JobOption, ...]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     declaring = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in _DECLARING]
     declaring.sort(key=lambda call: (call.lineno, call.col_offset))
-    return tuple(option for call in declaring if (option := _option(call, constants)))
+    own = tuple(option for call in declaring if (option := _option(call, constants)))
+    return own + _common_options() if any(ast.unparse(call.func) == "job.parser" for call in calls) else own
+
+
+@cache
+def _common_options() -> tuple[JobOption, ...]:
+    """Those that ``gpujobs.job.parser`` declares, for all jobs that use it."""
+    return _options(ast.parse((Path(__file__).parents[1] / "job.py").read_text(encoding="utf-8")))
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, object]]:
