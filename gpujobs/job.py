@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of <malloc.h>
+_LARGEST = 2**63 - 1  # whole number that torch takes, as a seed for example
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -44,18 +45,23 @@ def at_least(minimum: int) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{value} is below {minimum}")
+        if not minimum <= value <= _LARGEST:
+            bound = f"below {minimum}" if value < minimum else f"above {_LARGEST}"
+            raise argparse.ArgumentTypeError(f"{value} is {bound}")
         return value
 
     return whole_number
 
 
-def begin(options: argparse.Namespace) -> tuple[Path, str]:
-    """Where to write and on which device, as the options say; torch is given the threads that the runner granted."""
+def begin(options: argparse.Namespace, most_threads: int | None = None) -> tuple[Path, str]:
+    """Where to write and on which device, as the options say; torch is given the threads that the runner granted.
+
+    ``most_threads`` is how many the job can make use of: threads that share too little work wait for each other.
+    """
     torch, granted = sys.modules.get("torch"), threads()
-    if torch is not None and granted:
-        torch.set_num_threads(granted)
+    counts = [count for count in (granted, most_threads) if count]
+    if torch is not None and counts:
+        torch.set_num_threads(min(counts))
     chosen = device(options.device)  # before the folder: a mistyped device leaves nothing behind
     return run_dir(options.out), chosen
 
@@ -63,6 +69,8 @@ def begin(options: argparse.Namespace) -> tuple[Path, str]:
 def run(main: Callable[[], None]) -> None:
     """Call a job's ``main``; Ctrl-C, a full disk and the like end it with one line instead of a traceback."""
     name = Path(sys.argv[0]).stem
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees a line when it is printed
     try:
         main()
         sys.stdout.flush()

@@ -128,7 +128,7 @@ def train(
             record["seconds"] = round(time.perf_counter() - began, 3)
             metrics.write(**record)
             bar.clear()
-            print(job.line(record), flush=True)
+            print(job.line(record))
             draw(predicted, test_target.size(1), out / f"predict{step}.png")
     return record
 

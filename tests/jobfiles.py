@@ -17,6 +17,7 @@ from people import CHECKOUT
 
 FOLDER = CHECKOUT / "jobs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+DATA = Path(os.environ.get("GPUJOBS_TEST_DATA") or CHECKOUT.parent / "shared/data")
 ENVIRONMENT = {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
 
 
@@ -53,8 +54,7 @@ def result(folder: Path) -> dict[str, Any]:
 
 
 def shared_data(folder: str) -> Path:
-    """Real data beside the checkout, or where GPUJOBS_TEST_DATA says; without it the test is skipped."""
-    path = Path(os.environ.get("GPUJOBS_TEST_DATA") or CHECKOUT.parent / "shared/data") / folder
-    if not path.is_dir():
-        pytest.skip(f"needs real data in {path}; GPUJOBS_TEST_DATA names another place")
-    return path
+    """Real data from where GPUJOBS_TEST_DATA says, else from beside the checkout; without it the test is skipped."""
+    if not (DATA / folder).is_dir():
+        pytest.skip(f"needs the real data in {DATA / folder}; GPUJOBS_TEST_DATA names another place")
+    return DATA / folder

@@ -172,7 +172,13 @@ def test_every_job_is_given_the_same_options():
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong"), [("-1", "-1 is below 0"), ("ten", "'ten' is not a whole number"), ("1.5", "'1.5' is not a")]
+    ("text", "wrong"),
+    [
+        ("-1", "-1 is below 0"),
+        ("ten", "'ten' is not a whole number"),
+        ("1.5", "'1.5' is not a"),
+        (str(2**63), f"{2**63} is above {2**63 - 1}"),
+    ],
 )
 def test_a_count_that_is_none_is_a_usage_error(capsys, text, wrong):
     """One line that names the option, what was typed and what is allowed."""
@@ -188,15 +194,18 @@ def test_a_device_without_meaning_leaves_no_folder(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_torch_is_given_the_threads_that_were_granted(tmp_path):
-    """Where torch is loaded."""
+@pytest.mark.parametrize(
+    ("granted", "most", "told"), [("3", None, 3), ("3", 1, 1), ("1", 2, 1), ("", 2, 2), ("", None, None)]
+)
+def test_torch_is_given_the_threads_that_were_granted(tmp_path, granted, most, told):
+    """As far as the job can use them; without a runner and a limit of the job, torch decides."""
     program = f"""{FAKE}
 import argparse, os
-os.environ["GPUJOBS_THREADS"] = "3"
+os.environ["GPUJOBS_THREADS"] = {granted!r}
 torch.set_num_threads = lambda count: print("threads", count)
-print(*job.begin(argparse.Namespace(device=None, out={str(tmp_path / "out")!r})))
+print(*job.begin(argparse.Namespace(device=None, out={str(tmp_path / "out")!r}), {most}))
 """
-    assert python(program).splitlines() == ["threads 3", f"{tmp_path / 'out'} cuda"]
+    assert python(program).splitlines() == [*([f"threads {told}"] if told else []), f"{tmp_path / 'out'} cuda"]
 
 
 def finish(body, **pipes):
