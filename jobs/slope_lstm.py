@@ -7,7 +7,7 @@
 # gpu_mem = "1GiB"
 # expect = "20s"
 # ///
-"""Read a line in pieces and say how steep it is, with an LSTM.
+"""Say how steep a line is, after reading it in pieces.
 
 Forty lines y = g x through the origin, each with a slope g between -1 and 1. The network never sees a line as a whole:
 a window of ten points slides along it in steps of five, so that each piece shares half of its points with the next,
