@@ -10,7 +10,7 @@ CODE := gpujobs jobs tests docs benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test slow static format check docs monitors bench venv clean
+.PHONY: help run test slow static format check docs monitors pictures bench venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1 \t/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ docs: $(VENV)/has-jobs-dev ## write docs/cli.md anew from the help texts
 
 monitors: $(VENV)/has-jobs-bench ## write docs/monitors.md anew: what nvitop, gpustat and we make of broken machines
 	$(BIN)/python docs/generate_monitors.py
+
+pictures: $(VENV)/has-jobs ## train the built-in jobs, and keep small copies of their figures for docs/jobs.md
+	$(BIN)/python docs/generate_pictures.py $(DATA)
 
 bench: $(VENV)/has-jobs-bench ## the measurements behind the README's claims
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done

@@ -143,11 +143,10 @@ class HandMade(nn.Module):
         # A one-hot letter times a matrix is a column of the matrix: one for each letter, and zeros for padding.
         seen = pad(a.T + self.remember.bias, (0, 0, 0, 1))
         last = pad(c.T + self.answer.bias, (0, 0, 0, 1))
-        # D, D B, D B^2, ... by doubling: with the first n known, one product with B^n gives the next n.
-        powers, jump = d.unsqueeze(0), b
+        powers = [d]  # D, D B, D B^2 ...: what is left of a letter in the answer, the further it is from the end
         while len(powers) < distances - 1:
-            powers, jump = torch.cat([powers, powers @ jump]), jump @ jump
-        return torch.cat([last.unsqueeze(0), seen @ powers[: distances - 1].mT])
+            powers.append(powers[-1] @ b)
+        return torch.cat([last.unsqueeze(0), seen @ torch.stack(powers)[: distances - 1].mT])
 
     def forward(self, letters: Tensor, lengths: Tensor) -> Tensor:
         distance = lengths.unsqueeze(1) - 1 - torch.arange(letters.size(1), device=letters.device)

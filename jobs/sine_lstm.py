@@ -12,6 +12,8 @@
 
 The network learns from 97 curves. It reads each point by point and says at every point what comes next; after the last
 known point it reads its own answers, and so draws the curve on into the future. Every step leaves a figure of that.
+Look at several: the loss, which falls from step to step, is about the next point only. Where the network reads itself,
+errors feed on themselves, and a smaller loss does not always make the better future.
 
     python jobs/sine_lstm.py --out wave           ten steps, about a minute on two CPU cores
     python jobs/sine_lstm.py --signal cos-sin2    the same network on cos(sin^2(x/T)), its sizes drawn from the seed

@@ -167,3 +167,14 @@ def test_ctrl_c_ends_a_job_with_one_line(name, tmp_path):
         job.send_signal(signal.SIGINT)
         _, talk = job.communicate(timeout=60)
     assert (job.returncode, talk) == (-signal.SIGINT, f"\n{name}: interrupted; what is written so far stays\n")
+
+
+@every
+def test_a_page_shows_what_a_job_leaves(name):
+    """Under its name, with small pictures of its figures."""
+    page = (CHECKOUT / "docs/jobs.md").read_text()
+    (section,) = [part for part in page.split("\n## ") if part.startswith(f"{name}: ")]
+    pictures = re.findall(r"!\[.+\]\((.+\.png)\)", section)
+    assert pictures != []
+    for picture in pictures:
+        assert (CHECKOUT / "docs" / picture).stat().st_size < 100_000
