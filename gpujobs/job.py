@@ -32,7 +32,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--seed", type=at_least(0), default=0, help="of all that is random (default: %(default)s)")
     made.add_argument("--device", help="such as cuda:0 (default: what the runner gave, else cuda, else cpu)")
-    made.add_argument("--out", type=Path, help="folder for the results (default: the run's, else a new one)")
+    made.add_argument("--out", type=path, help="folder for the results (default: the run's, else a new one)")
     made.add_argument("--dry-run", action="store_true", help="one tiny step of everything, in seconds")
     return made
 
@@ -53,6 +53,13 @@ def at_least(minimum: int) -> Callable[[str], int]:
     return whole_number
 
 
+def path(text: str) -> Path:
+    """The type of an option that is a file or a folder; nothing, as of an unset variable, is neither."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty, where a path is needed")
+    return Path(text)
+
+
 def begin(options: argparse.Namespace, most_threads: int | None = None) -> tuple[Path, str]:
     """Where to write and on which device, as the options say; torch is given the threads that the runner granted.
 
@@ -63,12 +70,21 @@ def begin(options: argparse.Namespace, most_threads: int | None = None) -> tuple
     if torch is not None and counts:
         torch.set_num_threads(min(counts))
     chosen = device(options.device)  # before the folder: a mistyped device leaves nothing behind
-    return run_dir(options.out), chosen
+    try:
+        folder = run_dir(options.out)
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}; name another folder with --out")
+    if options.dry_run and (folder / "result.json").exists():
+        sys.exit(f"{folder} holds the result of a run, which a dry run would replace; name another folder with --out")
+    return folder, chosen
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a job's ``main``; Ctrl-C, a full disk and the like end it with one line instead of a traceback."""
+    """Call a job's ``main``; Ctrl-C, a full disk or GPU and the like end it with one line instead of a traceback."""
     name = Path(sys.argv[0]).stem
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started us: what is written there goes nowhere
+            setattr(sys, stream, io.TextIOWrapper(io.FileIO(os.devnull, "w")))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # whoever follows a log sees a line when it is printed
     try:
@@ -84,6 +100,11 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{name}: {place}{error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        said = (str(error) or "out of memory").splitlines()[0]
+        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+            sys.exit(f"{name}: {said}; free some, take a device with more (--gpu-mem of gpujobs run), or ask for less")
+        raise
 
 
 def run_dir(out: str | Path | None = None, environ: Mapping[str, str] = os.environ, runs: Path = Path("runs")) -> Path:
@@ -110,9 +131,10 @@ def device(chosen: str | None = None, environ: Mapping[str, str] = os.environ) -
         return "cuda" if cards else "cpu"
     try:
         torch.zeros(1, device=named).item()
-    except (RuntimeError, AssertionError) as error:  # an assertion is how a torch without CUDA says it
+    except (RuntimeError, AssertionError, ImportError) as error:  # a torch without CUDA says it by an assertion
         usable = ", ".join(["cpu", *(f"cuda:{card}" for card in range(cards))])
-        sys.exit(f"device {named!r} cannot be used here: {str(error).splitlines()[0]}; torch can use: {usable}")
+        reason = str(error).splitlines()[0].split(". ")[0][:200]
+        sys.exit(f"device {named!r} cannot be used here: {reason}; torch can use: {usable}")
     return named
 
 
@@ -135,15 +157,25 @@ def keep_memory() -> bool:
 
 
 class Metrics:
-    """Appends one JSON line per record to ``metrics.jsonl``; each can be read as soon as it is written."""
+    """Writes one JSON line per record to ``metrics.jsonl``; each can be read as soon as it is written.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+    The file is that of one run: what an earlier one left there goes, unless this one is ``resumed`` from it.
+    """
+
+    def __init__(self, folder: Path, resumed: bool = False) -> None:
+        self._path = folder / "metrics.jsonl"
+        self._file = self._path.open("ab" if resumed else "wb", buffering=0)
 
     def write(self, **record: Any) -> None:
         """One record. NaN and infinity become null, because JSON has neither."""
-        self._file.write(json.dumps(_plain(record)) + "\n")
-        self._file.flush()
+        content, good = json.dumps(_plain(record)).encode() + b"\n", self._file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            if self._path.is_file():
+                self._file.truncate(good)  # half a record would make the whole file unreadable
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -168,8 +200,10 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         with aside.open("wb") as file:
             yield file
         aside.replace(path)
-    except OSError as error:  # a full disk does not say which file it was that found no room
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except OSError as error:
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say which file it was
     finally:
         aside.unlink(missing_ok=True)
 

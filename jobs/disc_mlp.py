@@ -50,6 +50,8 @@ try:
     from gpujobs import job
 except ModuleNotFoundError as missing:
     sys.exit(f'disc_mlp needs {missing.name}; install it with: pip install "gpujobs[jobs]"')
+except KeyboardInterrupt:  # torch takes seconds to load
+    sys.exit(130)
 
 State = dict[str, Any]
 
@@ -240,7 +242,7 @@ def train(
     torch.manual_seed(seed)  # of the weights
     # Of the points, then of their order in every epoch. It stays on the CPU, so that a checkpoint written on a GPU can
     # be resumed anywhere; an epoch's order is a few kilobytes.
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + 1)  # with the same seed the weights would be points once more
     disc = Disc(points, generator)
     x, y = disc.x.to(device), disc.y.to(device)
     model = make_model(layer).to(device)
@@ -251,25 +253,22 @@ def train(
     draw_points(disc, out / "points.png")
     began = time.perf_counter()
 
-    # Metrics are appended: what an interrupted training recorded after its checkpoint comes again, the same.
-    with job.Metrics(out) as metrics, tqdm(total=epochs, initial=done, unit="epoch", disable=None) as bar:
+    # A resumed training goes on in the same file; what was recorded after its checkpoint comes again, the same.
+    with job.Metrics(out, bool(resume)) as metrics, tqdm(total=epochs, initial=done, unit="epoch", disable=None) as bar:
         for epoch in range(done + 1, epochs + 1):
             lr, momentum = rates(schedule, epoch - 1)
             for group in descent.param_groups:  # what an optimizer goes by may be changed at any time
                 group["lr"], group["momentum"] = lr, momentum
             order = torch.randperm(points, generator=generator)
-            total = torch.zeros((), device=device)
             batches = batches_of_loader(disc, order, device) if loader else batches_of_tensors(x, y, order)
             for some_x, some_y in batches:
                 loss = binary_cross_entropy(model(some_x), some_y)
                 descent.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                descent.step()
-                total += loss.detach() * len(some_x)  # stays on the device: to fetch it would be to wait for it
+                descent.step()  # nothing is fetched from the device on the way: to fetch is to wait
             bar.update()
             if epoch % INTERVAL == 0 or epoch == epochs:
-                record = {"epoch": epoch, "loss": total.item() / points, "accuracy": judge(model, x, y)["accuracy"]}
-                record |= {"lr": lr, "momentum": momentum}
+                record = {"epoch": epoch, **judge(model, x, y), "lr": lr, "momentum": momentum}
                 metrics.write(**record)
                 bar.clear()
                 print(job.line(record))
@@ -312,7 +311,7 @@ def load(path: Path, options: argparse.Namespace) -> State:
         if options.epochs <= done and not options.dry_run:
             sys.exit(f"{path} has {done} epochs already, and --epochs {options.epochs} is in all; ask for more")
         print(job.line({"resumed": path, "date": state["date"], "info": state["info"]}))
-    except (KeyError, TypeError, ValueError, RuntimeError):
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError):
         sys.exit(f"{path} does not hold this model of {HIDDEN} hidden sigmoids; train a new one without --resume")
     return state
 
@@ -327,7 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--schedule", choices=schedules, default="constant", help="default: %(default)s")
     parser.add_argument("--loader", action="store_true", help="batches from a DataLoader: the same, more slowly")
     parser.add_argument("--save-every", type=count, metavar="EPOCHS", help="checkpoints (default: only at the end)")
-    parser.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from there, with its settings")
+    parser.add_argument("--resume", type=job.path, metavar="CHECKPOINT", help="go on from there, with its settings")
     options = parser.parse_args(arguments)
     # None where the command line is silent: only what was asked for can contradict a checkpoint.
     asked = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(FIXED)))
@@ -341,7 +340,8 @@ def main(arguments: list[str] | None = None) -> None:
     out, device = job.begin(options, most_threads=1)  # with so little to do, two would only wait for each other
     print(summary(make_model(setting["layer"]), torch.rand(BATCH, 2)))
     final = train(out, **setting, device=device, save_every=options.save_every, resume=resume)
-    print(f"result={job.write_result(out, {'job': 'disc_mlp', **setting, 'device': device, **final})}")
+    result = {"job": "disc_mlp", **setting, "dry_run": options.dry_run, "device": device, **final}
+    print(f"result={job.write_result(out, result)}")
 
 
 if __name__ == "__main__":

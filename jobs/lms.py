@@ -13,7 +13,7 @@ An unknown system answers a signal x with d[n] = 0.1 x[n] + 0.2 x[n-1] + 0.3 x[n
 three weights of its own sees both and finds the numbers. Least mean squares (LMS), the rule of 1960, moves the weights
 after every sample by eta times its error times what was in the filter. That is one step of gradient descent, so
 PyTorch can take it too, and does so here seven times. Read the eight functions one after the other: each takes one
-thing out of our hands and gives it to the library.
+thing more, from the third on, out of our hands and gives it to the library.
 
     python jobs/lms.py --out filter               all eight, a few seconds on one CPU core
     python jobs/lms.py --form sgd                 one of them, next to the NumPy form
@@ -46,6 +46,8 @@ try:
     from gpujobs import job
 except ModuleNotFoundError as missing:
     sys.exit(f'lms needs {missing.name}; install it with: pip install "gpujobs[jobs]"')
+except KeyboardInterrupt:  # torch takes seconds to load
+    sys.exit(130)
 
 TRUE_WEIGHTS = np.array([0.1, 0.2, 0.3])  # of the unknown system
 TAPS = len(TRUE_WEIGHTS)  # the filter is as long as the system, or it could not imitate it
@@ -327,7 +329,8 @@ def main(arguments: list[str] | None = None) -> None:
     setting |= {"eta": options.eta, "seed": options.seed}
     final = train(out, **setting, device=device)
     print(table(final))
-    print(f"result={job.write_result(out, {'job': 'lms', **setting, 'device': device, **final})}")
+    result = {"job": "lms", **setting, "dry_run": options.dry_run, "device": device, **final}
+    print(f"result={job.write_result(out, result)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@
 An image of 28x28 pixels is read like a text of 28 lines: one row is one step in time. Two recurrent layers carry what
 they have seen from row to row, and only what they hold after the last one says which digit it was. Notice that
 the plain RNN misreads twice as many as the others: it rewrites its whole memory at every row, they have gates to keep
-it. Expect about 98 % of the test digits read right by LSTM and GRU, 95 % by the RNN.
+it. Expect about 98 % of the test digits read right by LSTM and GRU, 95 % by the RNN: Adam's rate falls to 0 along the
+run and the pixels are centred, without which it is one percent less.
 
     python jobs/mnist_rnn.py                  MNIST from the cache or from the network, two epochs of an LSTM
     python jobs/mnist_rnn.py --cell gru       the same with another cell, to be compared
@@ -53,6 +54,8 @@ try:
     from gpujobs import job
 except ModuleNotFoundError as missing:
     sys.exit(f'mnist_rnn needs {missing.name}; install it with: pip install "gpujobs[jobs]"')
+except KeyboardInterrupt:  # torch takes seconds to load
+    sys.exit(130)
 
 SIZE = 28  # rows of an image, and pixels of a row
 HIDDEN = 128  # numbers that a layer remembers from row to row
@@ -127,7 +130,7 @@ def absent(folder: Path) -> list[str]:
 
 def find_mnist(data: Path | None, environ: Mapping[str, str] = os.environ, here: Path = Path()) -> Path:
     """The folder with the four files: in ``--data`` if that is given, else in the usual places or newly fetched."""
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpujobs/mnist"
+    cache = Path(environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "gpujobs/mnist"
     usual = (cache, here / "data/MNIST/raw")  # the second is where torchvision's own MNIST class keeps them
     places = (data, data / "raw", data / "MNIST/raw") if data else usual
     nearest = min(places, key=lambda place: len(absent(place)))
@@ -210,7 +213,8 @@ def print_digits(count: int, seed: int, device: str) -> Iterator[Digits]:
 
 def print_sets(seed: int, device: str, count: int, tests: int) -> Supply:
     """Sets of as many as MNIST has or fewer; the test digits have a seed of their own, which no training has."""
-    return print_digits(count, 2 * seed, device), next(print_digits(tests, 2 * seed + 1, device))
+    seeds = (2 * seed + 1) % 2**63, (2 * seed + 2) % 2**63  # nor that of the weights: the same chances once more
+    return print_digits(count, seeds[0], device), next(print_digits(tests, seeds[1], device))
 
 
 class RowReader(nn.Module):
@@ -273,7 +277,7 @@ def train(
     print(job.line({"cell": cell, "epochs": epochs, **sizes, "device": device}))
     total = torch.zeros((), device=device)
     losses: dict[int, float] = {}
-    step = 0
+    step = seen = 0
 
     with job.Metrics(out) as metrics, tqdm(unit="step", disable=None) as bar:
         for epoch, (images, labels) in zip(range(epochs), training, strict=False):
@@ -285,14 +289,16 @@ def train(
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                total += loss.detach()
+                total += loss.detach() * len(chosen)
+                seen += len(chosen)
                 step += 1
                 bar.update()
                 if step % INTERVAL == 0 or step == steps:
                     # Only here does the CPU wait for the device; in between, steps are queued without a stop.
-                    losses[step] = total.item() / ((step - 1) % INTERVAL + 1)
+                    losses[step] = total.item() / seen
                     total.zero_()
-                    record = {"epoch": epoch, "step": step, "loss": losses[step]}
+                    seen = 0
+                    record = {"epoch": epoch + 1, "step": step, "loss": losses[step]}
                     metrics.write(**record)
                     bar.clear()
                     print(job.line(record))
@@ -311,12 +317,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = job.parser(__doc__)
     parser.add_argument("--cell", choices=("rnn", "gru", "lstm"), default="lstm", help="default: %(default)s")
     parser.add_argument("--epochs", type=job.at_least(1), default=2, help="over all images (default: %(default)s)")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with MNIST (default: the cache, else fetched)")
+    parser.add_argument("--data", type=job.path, metavar="DIR", help="folder of MNIST (default: the cache, or fetched)")
     parser.add_argument("--synthetic", action="store_true", help="printed digits, drawn here, instead of MNIST")
     options = parser.parse_args(arguments)
     if options.data and options.synthetic:
         parser.error("--data and --synthetic are two sources of digits: choose one")
 
+    job.device(options.device)  # one that cannot be used is told before anything is downloaded
     mnist = None
     if not options.synthetic and (options.data or not options.dry_run):
         folder, most = find_mnist(options.data), 300 if options.dry_run else None  # before anything is written
@@ -333,7 +340,8 @@ def main(arguments: list[str] | None = None) -> None:
         digits = print_sets(options.seed, device, *((300, 100) if options.dry_run else (60_000, 10_000)))
     final = train(out, digits=digits, **setting, device=device)
     setting["digits"] = "MNIST" if mnist else "printed"
-    print(f"result={job.write_result(out, {'job': 'mnist_rnn', **setting, 'device': device, **final})}")
+    result = {"job": "mnist_rnn", **setting, "dry_run": options.dry_run, "device": device, **final}
+    print(f"result={job.write_result(out, result)}")
 
 
 if __name__ == "__main__":

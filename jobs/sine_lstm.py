@@ -36,6 +36,8 @@ try:
     from gpujobs import job
 except ModuleNotFoundError as missing:
     sys.exit(f'sine_lstm needs {missing.name}; install it with: pip install "gpujobs[jobs]"')
+except KeyboardInterrupt:  # torch takes seconds to load
+    sys.exit(130)
 
 HIDDEN = 64  # per layer: enough to hold the phase of the wave, small enough for a CPU
 LEARNING_RATE = 0.08  # L-BFGS proposes steps of about the right length; full ones (1.0) overshoot here
@@ -124,8 +126,8 @@ def train(
             with torch.no_grad():
                 predicted = model(test[:, :-1], future=test.size(1) if tiny else FUTURE)
                 test_loss = mse_loss(predicted[:, : test_target.size(1)], test_target)
-            # Only here are numbers fetched from the device. The train loss is that of the step's last evaluation:
-            # asking again after its last move would cost time and tell nothing new.
+            # Once a step these numbers are fetched from the device (L-BFGS fetches many more, to measure its way). The
+            # train loss is that of the last evaluation: asking again would cost time and tell nothing new.
             record = {"step": step, "train_loss": loss.item(), "test_loss": test_loss.item()}
             record["seconds"] = round(time.perf_counter() - began, 3)
             metrics.write(**record)
@@ -145,7 +147,8 @@ def main(arguments: list[str] | None = None) -> None:
     out, device = job.begin(options)
     setting = {"signal": options.signal, "steps": 1 if options.dry_run else options.steps, "seed": options.seed}
     final = train(out, **setting, device=device, tiny=options.dry_run)
-    print(f"result={job.write_result(out, {'job': 'sine_lstm', **setting, 'device': device, **final})}")
+    result = {"job": "sine_lstm", **setting, "dry_run": options.dry_run, "device": device, **final}
+    print(f"result={job.write_result(out, result)}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ try:
     from gpujobs import job
 except ModuleNotFoundError as missing:
     sys.exit(f'slope_lstm needs {missing.name}; install it with: pip install "gpujobs[jobs]"')
+except KeyboardInterrupt:  # torch takes seconds to load
+    sys.exit(130)
 
 POINTS = 100  # of a line, at x = 0, 0.01 ... 0.99
 WINDOW, STRIDE = 10, 5  # points in a piece, and from its start to that of the next: an overlap of five
@@ -139,7 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
     out, device = job.begin(options, most_threads=1)  # so little work is done sooner than shared
     setting = {"epochs": 2 if options.dry_run else options.epochs, "seed": options.seed}
     final = train(out, **setting, device=device)
-    print(f"result={job.write_result(out, {'job': 'slope_lstm', **setting, 'device': device, **final})}")
+    result = {"job": "slope_lstm", **setting, "dry_run": options.dry_run, "device": device, **final}
+    print(f"result={job.write_result(out, result)}")
 
 
 if __name__ == "__main__":

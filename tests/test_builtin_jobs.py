@@ -8,12 +8,14 @@ import signal
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gpujobs.records.jobfile import describe
 from jobfiles import ENVIRONMENT, FOLDER, NAMES, defined, library, records, result, start
-from people import CHECKOUT
+from people import CHECKOUT, Program
+from waiting import wait_until
 
 COMMON = {"--seed", "--device", "--out", "--dry-run"}
 MEASURES = {"--steps", "--epochs", "--draws", "--samples"}
@@ -104,7 +106,7 @@ def test_a_dry_run_leaves_everything_that_a_run_leaves(name, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert records(out) != []
     kept = result(out)
-    assert (kept["job"], kept["seed"], kept["device"]) == (name, 0, "cpu")
+    assert (kept["job"], kept["seed"], kept["device"], kept["dry_run"]) == (name, 0, "cpu", True)
     assert done.stdout.splitlines()[-1] == f"result={out / 'result.json'}"
     names = {path.name for path in out.iterdir()}
     figures = {file for file in names if file.endswith(".png")}
@@ -155,17 +157,29 @@ def test_the_runner_gives_a_job_its_folder(name, me):
 
 @pytest.mark.slow
 @every
+def test_ctrl_c_while_torch_is_loaded_leaves_no_traceback(name):
+    """It takes seconds, in which a mistyped option is noticed."""
+    library()
+    argv = [sys.executable, "-P", str(FOLDER / f"{name}.py"), "--dry-run"]
+    with Program(argv, env=os.environ | ENVIRONMENT, text=True, stderr=subprocess.PIPE) as job:
+        wait_until(lambda: "libtorch" in Path(f"/proc/{job.pid}/maps").read_text(), deadline=60)
+        job.send_signal(signal.SIGINT)
+        _, talk = job.communicate()
+    assert (job.returncode in {130, -signal.SIGINT}, "Traceback" in talk) == (True, False)
+
+
+@pytest.mark.slow
+@every
 def test_ctrl_c_ends_a_job_with_one_line(name, tmp_path):
     """And with the signal, so that whoever started it can tell."""
     library()
     argv = [sys.executable, "-P", str(FOLDER / f"{name}.py"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     argv += {"lms": ["--samples", "10000000"], "mnist_rnn": ["--synthetic"]}.get(name, [])
-    with subprocess.Popen(
-        argv, env=os.environ | ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as job:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Program(argv, env=os.environ | ENVIRONMENT, text=True, **pipes) as job:
         job.stdout.readline()  # it has begun
         job.send_signal(signal.SIGINT)
-        _, talk = job.communicate(timeout=60)
+        _, talk = job.communicate()
     assert (job.returncode, talk) == (-signal.SIGINT, f"\n{name}: interrupted; what is written so far stays\n")
 
 

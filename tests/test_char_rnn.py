@@ -1,12 +1,14 @@
 """The character job: names in plain letters, cells that do not see their batch, and languages that are recognised."""
 
 import itertools
+import os
 import pickle
 import subprocess
+import sys
 
 import pytest
 
-from jobfiles import defined, library, records, result, shared_data, start
+from jobfiles import ENVIRONMENT, FOLDER, defined, library, records, result, shared_data, start
 
 CELLS = ["rnn", "gru", "lstm"]
 NAMES = ["O", "Li", "O'Neal", "Wolfeschlegelstein"]
@@ -53,6 +55,7 @@ def said(char, capsys, *arguments):
         ("Au-Yong/B", "AuYongB"),
         ("Wałęsa", "Waesa"),
         ("佐藤 42", ""),
+        ("'.,;", ""),
     ],
 )
 def test_a_name_is_folded_to_plain_letters(char, name, folded):
@@ -131,7 +134,7 @@ def test_the_loss_falls_and_the_rest_is_told(char, tmp_path, capsys):
     assert [first["draws"], final["draws"]] == [5000, 5200]
     assert final["loss"] < 0.1 * first["loss"]
     assert first["loss"] < 0.7  # a guess would have log 2
-    assert last == {**final, "balanced_accuracy": 1.0}
+    assert last == {**final, "names": 5, "balanced_accuracy": 1.0}
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "cell=rnn languages=2 names=5 parameters=24180 draws=5200 device=cpu"
     assert told[2].startswith(f"draws=5200 loss={final['loss']:.6g} seconds=")
@@ -210,6 +213,7 @@ def test_what_is_not_a_checkpoint_of_ours_gets_one_line(torch, char, checkpoint,
         (["--checkpoint", "x.pt"], "--checkpoint is for --predict"),
         (["--draws", "0"], "--draws: 0 is below 1"),
         (["--cell", "tanh"], "--cell: invalid choice: 'tanh'"),
+        (["--data", ""], "--data: is empty, where a path is needed"),
     ],
 )
 def test_a_setting_without_meaning_is_a_usage_error(char, tmp_path, capsys, options, complaint):
@@ -225,6 +229,7 @@ def test_names_are_read_from_a_file_per_language(char, tmp_path):
         tmp_path / "data", Polish="Ślusàrski\n\n  \nNowak", Greek="\ufeffPappas\r\n42\r\n", Irish="O'Néàl"
     )
     (folder / "README.md").write_text("Smith\n")
+    (folder / "._Greek.txt").write_text("what some systems leave beside a file\n")
     expected = {"Greek": ["Pappas"], "Irish": ["O'Neal"], "Polish": ["Slusarski", "Nowak"]}
     assert char["read_names"](folder) == expected
     assert list(char["read_names"](folder)) == sorted(expected)
@@ -233,7 +238,7 @@ def test_names_are_read_from_a_file_per_language(char, tmp_path):
 @pytest.mark.parametrize(
     ("languages", "complaint"),
     [
-        (None, "data: there is no such folder"),
+        (None, "data is no folder"),
         ({}, "data: 0 files of names (*.txt); telling languages apart takes two or more"),
         ({"Greek": "Pappas\n"}, "data: 1 files of names (*.txt)"),
         ({"Greek": "Pappas\n", "German": "Koch\nM\xfcller\n".encode("latin1")}, "German.txt: line 2 is not UTF-8"),
@@ -250,32 +255,42 @@ def test_data_that_cannot_be_used_gets_one_line(char, tmp_path, capsys, language
 
 
 def test_the_surnames_in_the_file_are_of_eighteen_languages(char):
-    """About twenty of each, whole and different."""
+    """Sixteen of each, whole and different."""
     found = char["built_in"]()
     assert list(found) == sorted(found)
     assert len(found) == 18
     for names in found.values():
-        assert 20 <= len(set(names)) == len(names) <= 25
+        assert 15 <= len(set(names)) == len(names) <= 25
         assert all(len(name) > 1 and name[0].isupper() for name in names)
     assert "O'Brien" in found["Irish"]
-    assert len(set(itertools.chain(*found.values()))) > 350
+    assert len(set(itertools.chain(*found.values()))) > 280
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "code", "lines", "complaint"),
     [
-        ("Satoshi\nÖzil\n\nIgnored\n", 0, ["Satoshi", "Ozil"], ""),
+        ("Satoshi\nÖzil\n\nLi\n", 0, ["Satoshi", "Ozil", "Li"], ""),
         ("Satoshi", 0, ["Satoshi"], ""),
         ("", 0, [], ""),
         ("42\nLi\n", 1, ["Li"], "'42' has no letter of the alphabet; write it with letters from a to z\n"),
     ],
 )
-def test_names_are_asked_for_until_an_empty_line_or_the_end(checkpoint, given, code, lines, complaint):
-    """Through a pipe there is no prompt, only answers."""
+def test_all_names_that_come_through_a_pipe_are_answered(checkpoint, given, code, lines, complaint):
+    """Without a prompt; an empty line between them is none."""
     done = start("char_rnn", "--predict", "--checkpoint", str(checkpoint[0]), input=given, capture_output=True)
     assert (done.returncode, done.stderr) == (code, complaint)
     assert [line.split()[0] for line in done.stdout.splitlines()] == [f"name={name}" for name in lines]
+
+
+@pytest.mark.slow
+def test_names_in_another_encoding_are_not_guessed_at(checkpoint):
+    """An answer to half a name would be a wrong one."""
+    argv = [sys.executable, "-P", str(FOLDER / "char_rnn.py"), "--predict", "--checkpoint", str(checkpoint[0])]
+    given = "Rossi\nNicol\xf2\n".encode("latin1")
+    done = subprocess.run(argv, env=os.environ | ENVIRONMENT, input=given, check=False, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"the names that came in are not UTF-8; convert them")
 
 
 @pytest.mark.slow

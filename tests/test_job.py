@@ -15,7 +15,7 @@ import pytest
 
 from gpujobs import job
 from jobfiles import library
-from people import CHECKOUT
+from people import CHECKOUT, Program
 
 
 def python(program):
@@ -98,12 +98,31 @@ def test_a_record_can_be_read_as_soon_as_it_is_written(tmp_path):
     assert [json.loads(line) for line in lines] == [{"step": 0, "loss": 0.5}, {"step": 1, "loss": 0.25}]
 
 
-def test_records_are_added_to_those_that_are_there(tmp_path):
-    """A resumed run goes on in the same file."""
+@pytest.mark.parametrize(("resumed", "kept"), [(True, '{"step": 0}\n{"step": 1}\n'), (False, '{"step": 1}\n')])
+def test_only_a_resumed_run_goes_on_in_the_file_of_another(tmp_path, resumed, kept):
+    """Two runs mixed in one file could not be told apart."""
     for step in range(2):
-        with job.Metrics(tmp_path) as metrics:
+        with job.Metrics(tmp_path, resumed) as metrics:
             metrics.write(step=step)
-    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 0}\n{"step": 1}\n'
+    assert (tmp_path / "metrics.jsonl").read_text() == kept
+
+
+def test_a_record_that_finds_no_room_leaves_those_before(tmp_path):
+    """Half of one would make the file unreadable; the file is named."""
+    program = f"""
+import resource
+from pathlib import Path
+from gpujobs import job
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+with job.Metrics(Path({str(tmp_path)!r})) as metrics:
+    metrics.write(step=0)
+    try:
+        metrics.write(step=100000)
+    except OSError as error:
+        print(error.filename, error.strerror)
+"""
+    assert python(program) == f"{tmp_path / 'metrics.jsonl'} File too large"
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 0}\n'
 
 
 @pytest.mark.parametrize(
@@ -202,7 +221,7 @@ def test_torch_is_given_the_threads_that_were_granted(tmp_path, granted, most, t
 import argparse, os
 os.environ["GPUJOBS_THREADS"] = {granted!r}
 torch.set_num_threads = lambda count: print("threads", count)
-print(*job.begin(argparse.Namespace(device=None, out={str(tmp_path / "out")!r}), {most}))
+print(*job.begin(argparse.Namespace(device=None, dry_run=True, out={str(tmp_path / "out")!r}), {most}))
 """
     assert python(program).splitlines() == [*([f"threads {told}"] if told else []), f"{tmp_path / 'out'} cuda"]
 
@@ -229,6 +248,78 @@ def test_a_job_ends_with_one_line_instead_of_a_traceback(body, code, line):
     """And Ctrl-C can be told from a failure by whoever started it."""
     done = finish(body)
     assert (done.returncode, done.stderr) == (code, line)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB.\\nand more')",
+        "raise RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 9 bytes')",
+        "bytearray(2**62)",
+    ],
+)
+def test_memory_that_is_not_there_gets_one_line(body):
+    """Which keeps what was said, for whoever looks for the cause."""
+    done = finish(body)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert " memory" in done.stderr
+    assert done.stderr.endswith("; free some, take a device with more (--gpu-mem of gpujobs run), or ask for less\n")
+
+
+@pytest.mark.parametrize("closed", ["0 1 2", "1", "2"])
+def test_a_job_whose_streams_are_closed_runs_all_the_same(tmp_path, closed):
+    """As some starters leave it; what would be written there goes nowhere."""
+    program = f"""
+import sys
+from pathlib import Path
+from gpujobs import job
+def main():
+    print("one")
+    sys.stderr.write("two")
+    Path({str(tmp_path / "trace")!r}).write_text("done")
+job.run(main)
+"""
+    redirections = " ".join(f"{number}>&-" for number in closed.split())
+    argv = ["sh", "-c", f'exec "$0" "$@" {redirections}', sys.executable, "-S", "-c", program]
+    assert subprocess.run(argv, cwd=CHECKOUT, check=False).returncode == 0
+    assert (tmp_path / "trace").read_text() == "done"
+
+
+def test_a_line_is_seen_as_soon_as_it_is_printed():
+    """By whoever follows a job through a pipe."""
+    program = "from gpujobs import job\ndef main():\n  print('one')\n  input()\njob.run(main)"
+    argv = [sys.executable, "-S", "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with Program(argv, cwd=CHECKOUT, text=True, **pipes) as process:
+        assert process.stdout.readline() == "one\n"
+        process.communicate("\n")
+    assert process.returncode == 0
+
+
+def test_a_dry_run_never_replaces_a_result(tmp_path):
+    """One line says what is there, and the way out; a real run may replace it."""
+    job.write_result(tmp_path, {"loss": 1})
+    options = job.parser("").parse_args(["--out", str(tmp_path), "--device", "cpu"])
+    assert job.begin(options)[0] == tmp_path
+    options.dry_run = True
+    with pytest.raises(SystemExit, match=r"holds the result of a run, .* name another folder with --out"):
+        job.begin(options)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_an_out_that_cannot_be_made_is_named(tmp_path, out):
+    """With the way out."""
+    (tmp_path / "file").touch()
+    options = job.parser("").parse_args(["--out", str(tmp_path / out), "--device", "cpu"])
+    with pytest.raises(SystemExit, match=rf"^{tmp_path / out}: .*; name another folder with --out$"):
+        job.begin(options)
+
+
+def test_an_empty_path_is_a_usage_error(capsys):
+    """As an unset variable of a shell gives it: it is not the folder one stands in."""
+    with pytest.raises(SystemExit, match="2"):
+        job.parser("").parse_args(["--out", ""])
+    assert "error: argument --out: is empty, where a path is needed" in capsys.readouterr().err
 
 
 def test_a_bug_in_a_job_keeps_its_traceback():
@@ -271,6 +362,21 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         file.write(b"whole")
         assert not (folder / "file").exists()
     assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("file", b"whole")]
+
+
+def test_an_error_that_names_its_own_file_keeps_the_name(tmp_path):
+    """It need not be the file that is written."""
+    with pytest.raises(FileNotFoundError) as missing, job.whole(tmp_path / "file"):
+        (tmp_path / "other").read_bytes()
+    assert missing.value.filename == str(tmp_path / "other")
+
+
+def test_who_reads_a_file_while_it_is_replaced_has_all_of_the_one_before(tmp_path):
+    """The new one takes its name, not its place."""
+    job.write_result(tmp_path, {"loss": 1})
+    with (tmp_path / "result.json").open() as before:
+        job.write_result(tmp_path, {"loss": 2})
+        assert json.loads(before.read()) == {"loss": 1}
 
 
 def test_a_full_disk_names_the_file(tmp_path):

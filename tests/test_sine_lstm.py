@@ -124,7 +124,15 @@ def test_a_dry_run_leaves_everything_that_a_run_leaves(sine, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     (record,) = records(tmp_path / "out")
     result = json.loads((tmp_path / "out/result.json").read_text())
-    assert result == {"job": "sine_lstm", "signal": "sine", "steps": 1, "seed": 0, "device": "cpu", **record}
+    assert result == {
+        "job": "sine_lstm",
+        "signal": "sine",
+        "steps": 1,
+        "seed": 0,
+        "dry_run": True,
+        "device": "cpu",
+        **record,
+    }
     first, second, _ = done.stdout.splitlines()
     assert first == "signal=sine curves=7 test_curves=3 points=60 device=cpu"
     assert second.startswith(f"step=0 train_loss={record['train_loss']:.6g} test_loss=")
