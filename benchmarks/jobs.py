@@ -1,14 +1,18 @@
-"""How much faster the built-in jobs are than the same trainings in their plainest form, and whether they learn as much.
+"""How much faster the built-in jobs are than plain loops over the same data, and whether they learn as much.
 
-Every case trains in a process of its own, the two of a pair one after the other, with the same data, seed and threads;
-ours runs before and after the plain one, and its median counts. What is timed is the training and its test, not the
-imports. Bars: sine_lstm 2 x on a CPU (20 x on a GPU) with equal losses, char_rnn 20 x at a balanced accuracy of
-0.60, mnist_rnn 1.3 x at 97.0 %; the eight forms of lms are timed, and have to agree to 1e-12.
+Every case trains in a process of its own, with the same data, seed and threads; ours runs before and after the plain
+one, and the mean of both counts. sine_lstm is the same training with the layers computed otherwise, and its losses have
+to be equal. char_rnn and mnist_rnn go through as many names and images as the plain loops, but take other steps (see
+their docstrings), and are judged by what they recognise in the end. Timed is from the first use of the data in memory
+to the end of the training; for mnist_rnn its test too, for sine_lstm the figures too, which both sides draw.
+
+Bars: sine_lstm 2 x on a CPU and 20 x on a GPU, losses equal to 1e-3; char_rnn 20 x, balanced accuracy 0.60; mnist_rnn
+1.3 x, accuracy 0.97; the eight forms of lms are timed, and have to agree to 1e-12.
 
 Without DIR the digits are printed ones and the names those that the job brings along: the times say the same, the
 accuracies do not.
 
-    python benchmarks/jobs.py --data DIR               DIR/mnist and DIR/names; about six minutes on two CPU cores
+    python benchmarks/jobs.py --data DIR               DIR/mnist and DIR/names; about five minutes on two CPU cores
     python benchmarks/jobs.py sine_lstm --device cuda  one of them, on a GPU
 """
 
@@ -35,6 +39,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("GPUJOBS_TEST_DATA") or CHECKOUT.parent / "shared/data")
 SINE_STEPS = 3  # of L-BFGS: sixty evaluations, after which losses of one training may drift apart by rounding
 DRAWS, EPOCHS = 100_000, 2
+BARS = {"sine_lstm": 2.0, "char_rnn": 20.0, "mnist_rnn lstm": 1.3, "mnist_rnn gru": 1.3}  # times faster
+LEAST = {"char_rnn": 0.60, "mnist_rnn lstm": 0.97, "mnist_rnn gru": 0.97}  # recognised
 
 Figures = dict[str, Any]
 
@@ -68,11 +74,11 @@ def char(plain: bool, out: Path, options: argparse.Namespace) -> Figures:
     job = script("char_rnn")
     folder = options.data / "names"
     data = job["read_names"](folder) if folder.is_dir() else job["built_in"]()
+    job["torch"].set_num_threads(1)  # as the job's own main does; so little work is not shared
     if plain:
         import naive
 
         return naive.name_by_name(data, job["ALPHABET"], DRAWS, 0, options.device)
-    job["torch"].set_num_threads(1)  # as the job's own main does
     return dict(job["train"](out, data=data, draws=DRAWS, device=options.device))  # its seconds end with the last draw
 
 
@@ -134,12 +140,18 @@ def work(options: argparse.Namespace) -> None:
 
 def compare(case: str, options: argparse.Namespace) -> Figures:
     ours, plain, again = (measure(case, plain, options) for plain in (False, True, False))
-    seconds = statistics.median([ours["seconds"], again["seconds"]])
+    seconds = statistics.mean([ours["seconds"], again["seconds"]])
+    faster, learned = plain["seconds"] / seconds, quality(ours, plain)
+    bar = 20.0 if case == "sine_lstm" and options.device != "cpu" else BARS[case]
+    least = LEAST.get(case, 0)
+    equal = learned.get("largest_relative_difference", 0) <= 1e-3
     return {
         "seconds": round(seconds, 3),
         "plain_seconds": round(plain["seconds"], 3),
-        "times_faster": round(plain["seconds"] / seconds, 2),
-        **quality(ours, plain),
+        "times_faster": round(faster, 2),
+        "bar": bar,
+        "met": faster >= bar and equal and learned.get("balanced_accuracy", learned.get("accuracy", 1)) >= least,
+        **learned,
     }
 
 
@@ -167,8 +179,8 @@ def main() -> None:
         work(options)
         return
     chosen = [case for case in CASES if not options.jobs or case.split()[0] in options.jobs or case in options.jobs]
-    if not chosen:
-        parser.error(f"there is no case {options.jobs[0]!r}; choose from {', '.join(CASES)}")
+    if unknown := [job for job in options.jobs if not any(job in {case, case.split()[0]} for case in CASES)]:
+        parser.error(f"there is no case {unknown[0]!r}; choose from {', '.join(CASES)}")
     figures = {case: measure(case, False, options) if case == "lms" else compare(case, options) for case in chosen}
     if len(chosen) < len(CASES):
         print(json.dumps(figures, indent=1))  # the file has all of them, measured on one day

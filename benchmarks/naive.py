@@ -1,6 +1,6 @@
-"""What the built-in jobs are compared with: the same trainings, written the way one writes them first.
+"""What the built-in jobs are compared with: the lessons as they are usually written down first.
 
-Each is the description of its job put into code step by step: a cell at a time, a name at a time, an image at a time.
+Each is put into code step by step: a cell at a time, a name at a time, an image at a time.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def name_by_name(
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """An image is converted when it is asked for: array to picture, picture to tensor, bytes to [0, 1]."""
+    """An image is converted when it is asked for, as torchvision does: array to picture to tensor, bytes to [0, 1]."""
 
     def __init__(self, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
         self.images, self.labels = images, labels

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -112,6 +112,14 @@ def show(driver_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     with showing(driver_library, tmp_path_factory.mktemp("show")) as ask:
         yield ask
+
+
+@pytest.fixture
+def torch() -> Any:
+    """torch on one thread and in full precision; without what the jobs need the test is skipped."""
+    from jobfiles import library
+
+    return library()
 
 
 # ---- people -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ def library() -> Any:
     for name in ("numpy", "matplotlib", "tqdm"):
         pytest.importorskip(name, reason="the jobs need it: pip install 'gpujobs[jobs]'")
     torch = pytest.importorskip("torch", reason="the jobs need torch: pip install 'gpujobs[jobs]'")
+    torch.set_float32_matmul_precision("highest")  # whatever a job that ran before has chosen
     torch.set_num_threads(1)  # on a busy machine threads that wait for each other take fifty times as long
     return torch
 

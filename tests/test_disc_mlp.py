@@ -9,14 +9,9 @@ import sys
 
 import pytest
 
-from jobfiles import ENVIRONMENT, FOLDER, defined, library, records, result, start
+from jobfiles import ENVIRONMENT, FOLDER, defined, records, result, start
 from people import Program
 from waiting import wait_until
-
-
-@pytest.fixture
-def torch():
-    return library()
 
 
 @pytest.fixture
@@ -162,6 +157,55 @@ def test_a_schedule_changes_both_rates_and_ends_settled(disc):
     assert rates("cosine", 500) == pytest.approx((0.275, 0.875))
     assert rates("cosine", 1000) == pytest.approx((0.05, 0.95))
     assert [rates(kind, 10**6) for kind in ("step", "cosine")] == [rates(kind, 1000) for kind in ("step", "cosine")]
+
+
+def test_the_records_are_those_of_a_plain_training(disc, torch, tmp_path):
+    """Weights from the seed, points and their orders from the next one, momentum by hand, along the cosine."""
+    learned(tmp_path, disc, seed=4, points=230, epochs=52, schedule="cosine")
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Sigmoid(), torch.nn.Linear(5, 1), torch.nn.Sigmoid())
+    random = torch.Generator().manual_seed(5)
+    x = torch.rand(230, 2, generator=random)
+    inside = ((x[:, 0] - 0.5) ** 2 + (x[:, 1] - 0.5) ** 2 < 0.1).float()
+
+    def loss(some):
+        answer = model(x[some])[:, 0]
+        return -torch.where(inside[some] == 1, answer.log(), (1 - answer).log()).mean()
+
+    velocity, expected = [torch.zeros_like(weight) for weight in model.parameters()], {}
+    for epoch in range(1, 53):
+        wave = (1 + math.cos(math.pi * (epoch - 1) / 1000)) / 2
+        lr, momentum = 0.05 + 0.45 * wave, 0.95 - 0.15 * wave
+        order = torch.randperm(230, generator=random)
+        for batch in (order[:100], order[100:200], order[200:]):
+            gradients = torch.autograd.grad(loss(batch), list(model.parameters()))
+            velocity = [momentum * v + gradient for v, gradient in zip(velocity, gradients, strict=True)]
+            with torch.no_grad():
+                for weight, v in zip(model.parameters(), velocity, strict=True):
+                    weight.sub_(lr * v)
+        right = ((model(x)[:, 0] > 0.5) == (inside == 1)).sum().item() / 230
+        values = {"loss": loss(slice(None)).item(), "accuracy": right, "lr": lr, "momentum": momentum}
+        expected[epoch] = pytest.approx({"epoch": epoch, **values}, rel=1e-5)
+    assert records(tmp_path) == [expected[50], expected[52]]
+
+
+def test_an_answer_counts_as_inside_from_one_half_on(disc, torch):
+    """The answers here are the points themselves; the loss is the mean of -log of what is said of the truth."""
+    answers, inside = torch.tensor([[0.2], [0.45], [0.55], [0.7]]), torch.tensor([[0.0], [0.0], [1.0], [0.0]])
+    loss = -sum(map(math.log, (0.8, 0.55, 0.55, 0.3))) / 4
+    assert disc["judge"](torch.nn.Identity(), answers, inside) == pytest.approx({"loss": loss, "accuracy": 0.75})
+
+
+def test_the_surface_is_drawn_the_right_way_round(disc, torch, tmp_path):
+    """A network that looks at x1 alone is blue at the left and red at the right, from bottom to top."""
+    from matplotlib.image import imread
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Sigmoid())
+    model.load_state_dict({"0.weight": torch.tensor([[20.0, 0.0]]), "0.bias": torch.tensor([-10.0])})
+    disc["draw_surface"](model, torch.rand(5, 2), torch.ones(5, 1), tmp_path / "surface.png")
+    picture = imread(tmp_path / "surface.png")
+    corners = [picture[row, column, :3] for row in (60, 480) for column in (90, 480)]
+    assert ["red" if red > blue else "blue" for red, _, blue in corners] == ["blue", "red"] * 2
 
 
 @pytest.mark.parametrize(
@@ -340,3 +384,11 @@ def test_a_dry_run_resumes_as_well(disc, checkpoint, tmp_path, capsys):
     disc["main"](["--dry-run", "--resume", str(checkpoint), "--device", "cpu", "--out", str(tmp_path / "out")])
     assert result(tmp_path / "out")["epochs"] == 7
     assert "done=5 epochs=7" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_dry_run_is_tiny_and_goes_the_way_that_is_asked_for(disc, tmp_path, capsys):
+    """Two epochs of 200 points, through the loader."""
+    disc["main"](["--dry-run", "--loader", "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert result(tmp_path / "out").items() >= {"points": 200, "epochs": 2, "loader": True}.items()
+    assert set(capsys.readouterr().out.split()) >= {"points=200", "epochs=2", "loader=True"}

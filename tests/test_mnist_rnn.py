@@ -8,15 +8,11 @@ import socket
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from statistics import mean
 
 import pytest
 
-from jobfiles import defined, library, records, result, shared_data
-
-
-@pytest.fixture
-def torch():
-    return library()
+from jobfiles import defined, records, result, shared_data
 
 
 @pytest.fixture
@@ -39,10 +35,10 @@ def labels_of(*labels):
 
 
 def make_set(folder, count=3, suffix=""):
-    """The four files with a few images each."""
+    """The four files with a few images each, one more to test on than to train on."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "t10k"):
-        for kind, content in (("images-idx3", images_of(count)), ("labels-idx1", labels_of(*range(count)))):
+    for part, most in (("train", count), ("t10k", count + 1)):
+        for kind, content in (("images-idx3", images_of(most)), ("labels-idx1", labels_of(*range(most)))):
             packed = gzip.compress(content) if suffix else content
             (folder / f"{part}-{kind}-ubyte{suffix}").write_bytes(packed)
 
@@ -284,14 +280,64 @@ def test_the_loss_falls(torch, mnist, tmp_path, cell):
     assert last["test_accuracy"] > 0.6
 
 
+def plain_training(torch, sets, test, cell, seed):
+    """The loss of every image in every step, and the share of the test digits that is read right at the end."""
+    torch.manual_seed(seed)
+    layers = getattr(torch.nn, cell.upper())(28, 128, num_layers=2, batch_first=True)
+    answer = torch.nn.Linear(128, 10)
+    adam = torch.optim.Adam([*layers.parameters(), *answer.parameters()])
+    steps, losses = sum(-(-len(labels) // 100) for _, labels in sets), []
+    for images, labels in sets:
+        order = torch.randperm(len(labels))
+        for start in range(0, len(labels), 100):
+            chosen = order[start : start + 100]
+            said = answer(layers((images[chosen] - 33.3) / 78.6)[0][:, -1])
+            loss = -said.log_softmax(1)[range(len(chosen)), labels[chosen]]
+            adam.zero_grad()
+            loss.mean().backward()
+            adam.param_groups[0]["lr"] = 0.001 * (steps - len(losses)) / steps
+            adam.step()
+            losses.append(loss.tolist())
+    said = answer(layers((test[0] - 33.3) / 78.6)[0][:, -1]).argmax(1)
+    return losses, mean((said == test[1]).tolist())
+
+
+@pytest.mark.parametrize(("cell", "epochs"), [("rnn", 2), pytest.param("gru", 51, marks=pytest.mark.slow)])
+def test_a_training_is_the_plain_one_and_its_means_are_told(torch, mnist, tmp_path, cell, epochs):
+    """Every epoch shuffles another set, whose last batch is small; a mean is that of all images since the last one."""
+    digits = mnist["print_digits"](103, 1, "cpu")
+    test, *sets = itertools.islice(digits, 1 + epochs)
+    mnist["train"](tmp_path, digits=(iter(sets), test), cell=cell, epochs=epochs, seed=7)
+    losses, right = plain_training(torch, sets, test, cell, seed=7)
+    *told, last = records(tmp_path)
+    parts = {min(start + 100, len(losses)): losses[start : start + 100] for start in range(0, len(losses), 100)}
+    means = [mean(itertools.chain(*part)) for part in parts.values()]
+    assert [(record["epoch"], record["step"]) for record in told] == [((step + 1) // 2, step) for step in parts]
+    assert [record["loss"] for record in told] == pytest.approx(means, rel=1e-5)
+    assert (last["step"], last["loss"], last["test_accuracy"]) == (2 * epochs, told[-1]["loss"], pytest.approx(right))
+
+
 @pytest.mark.slow
-def test_a_dry_run_reads_the_data_that_it_is_given(mnist, tmp_path, capsys):
+def test_a_dry_run_reads_the_data_that_it_is_given(torch, mnist, tmp_path, capsys):
     """Of MNIST the first few digits; the result says what was read."""
     make_set(tmp_path)
     mnist["main"](["--dry-run", "--data", str(tmp_path), "--device", "cpu", "--out", str(tmp_path / "out")])
-    assert capsys.readouterr().out.startswith("cell=lstm epochs=1 parameters=214282 test_images=3 device=cpu\n")
-    assert (result(tmp_path / "out")["digits"], result(tmp_path / "out")["step"]) == ("MNIST", 1)
+    assert capsys.readouterr().out.startswith("cell=lstm epochs=1 parameters=214282 test_images=4 device=cpu\n")
+    training, test = (mnist["read_digits"](tmp_path, part) for part in ("train", "t10k"))
+    losses, right = plain_training(torch, [training], test, "lstm", seed=0)
+    kept = result(tmp_path / "out")
+    assert (kept["digits"], kept["step"], kept["test_accuracy"]) == ("MNIST", 1, pytest.approx(right))
+    assert kept["loss"] == pytest.approx(mean(losses[0]), rel=1e-5)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"loss.png", "mistakes.png"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [["--synthetic"], []])
+def test_a_dry_run_without_data_reads_printed_digits(mnist, tmp_path, asked):
+    """Asked for or not, nothing is looked for or fetched; the result says what was read."""
+    mnist["main"]([*asked, "--dry-run", "--device", "cpu", "--out", str(tmp_path / "out")])
+    kept = result(tmp_path / "out")
+    assert (kept["digits"], kept["step"]) == ("printed", 3)
 
 
 @pytest.mark.slow

@@ -7,16 +7,17 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 
 import pytest
 
-from jobfiles import ENVIRONMENT, defined, library, records, start
+from jobfiles import ENVIRONMENT, defined, records, start
 from people import CHECKOUT
 
 
 @pytest.fixture
-def torch():
-    return library()
+def numpy(torch):
+    return pytest.importorskip("numpy")
 
 
 @pytest.fixture
@@ -115,6 +116,52 @@ def test_cos_sin2_draws_its_sizes_from_the_seed(torch, sine):
     assert len(shapes) > 40
 
 
+def own_curves(numpy, signal, seed, tiny=False):
+    """Every curve from its formula, in the order in which the seed draws them."""
+    random = numpy.random.default_rng(seed)
+    count, length, period = (100, 1000, 20) if signal == "sine" else random.integers((50, 800, 10), (200, 1200, 30))
+    count, length = (10, 60) if tiny else (count, length)
+    starts = random.integers(-4 * period, 4 * period, size=(count, 1))
+    angle = (starts + numpy.arange(length)) / period
+    return (numpy.sin(angle) if signal == "sine" else numpy.cos(numpy.sin(angle) ** 2)).astype("float32")
+
+
+@pytest.mark.parametrize(("signal", "tests"), [("sine", 3), ("cos-sin2", 8)])
+def test_the_first_curves_are_for_testing(torch, numpy, sine, signal, tests):
+    """Three sines, or of the others what is left by 95 % for training."""
+    curves, test = sine["make_curves"](signal, 8)
+    expected = torch.from_numpy(own_curves(numpy, signal, 8))
+    assert len(test) == tests
+    torch.testing.assert_close(torch.cat([test, curves]), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("signal", ["sine", "cos-sin2"])
+def test_the_losses_are_those_of_a_plain_training(torch, numpy, sine, tmp_path, signal):
+    """Twenty evaluations of L-BFGS on seven curves; the loss on the other three is that of their next points."""
+    began = time.perf_counter()
+    last = sine["train"](tmp_path, signal=signal, seed=7, steps=1, tiny=True)
+    assert 0 < last["seconds"] <= time.perf_counter() - began + 0.001  # those of the one step, and rounded
+    curves = torch.from_numpy(own_curves(numpy, signal, 7, tiny=True))
+    torch.manual_seed(7)
+    lstm, linear = torch.nn.LSTM(1, 64, num_layers=2, batch_first=True), torch.nn.Linear(64, 1)
+    descent = torch.optim.LBFGS([*lstm.parameters(), *linear.parameters()], lr=0.08, max_iter=20)
+    seen = []
+
+    def loss(some):
+        predicted = linear(lstm(some[:, :59, None])[0])[:, :, 0]
+        return (predicted - some[:, 1:]).square().mean()
+
+    def evaluate():
+        descent.zero_grad()
+        seen.append(loss(curves[3:]))
+        seen[-1].backward()
+        return seen[-1]
+
+    descent.step(evaluate)
+    assert len(seen) == 20
+    assert losses(tmp_path) == [pytest.approx((seen[-1].item(), loss(curves[:3]).item()), rel=1e-5)]
+
+
 @pytest.mark.slow
 def test_a_dry_run_leaves_everything_that_a_run_leaves(sine, tmp_path):
     """One record, one result, one figure of the right size, and no bar in the log."""
@@ -176,9 +223,19 @@ def test_the_example_told_to_authors_runs(torch, tmp_path):
 
 @pytest.mark.slow
 def test_ten_steps_reach_the_losses_of_the_course(torch, sine, tmp_path):
-    """At full size: the course has 1.3e-4 after ten steps, where ours may differ by the luck of the weights."""
+    """At full size: the course has 1.3e-4 after ten steps, where ours may differ by the luck of the weights.
+
+    The known points are one half of what is drawn, as solid curves; then the dots begin.
+    """
+    from matplotlib.image import imread
+
     torch.set_num_threads(2)
     sine["job"].keep_memory()
     last = sine["train"](tmp_path)
     assert last["train_loss"] <= 5e-4
     assert len(list(tmp_path.glob("predict?.png"))) == 10
+    picture = imread(tmp_path / "predict9.png")[:, :, :3]
+    coloured = (picture.max(axis=2) - picture.min(axis=2) > 0.4).sum(axis=0)
+    drawn = coloured[coloured.nonzero()[0].min() : coloured.nonzero()[0].max() + 1]
+    known, future = (drawn[int(start * len(drawn)) :][:200].sum() for start in (0.37, 0.51))
+    assert 0 < future < 0.7 * known

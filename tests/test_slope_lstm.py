@@ -2,12 +2,12 @@
 
 import pytest
 
-from jobfiles import defined, library, records
+from jobfiles import defined, records
 
 
 @pytest.fixture
-def torch():
-    return library()
+def numpy(torch):
+    return pytest.importorskip("numpy")
 
 
 @pytest.fixture
@@ -78,6 +78,33 @@ def test_each_loss_is_that_of_its_own_lines(slope, tmp_path):
     _, slopes = slope["make_lines"](seed=0)
     assert last["train_loss"] == pytest.approx(slopes[:30].square().mean().item(), rel=0.15)
     assert last["validation_loss"] == pytest.approx(slopes[30:].square().mean().item(), rel=0.15)
+
+
+def test_the_losses_are_those_of_a_plain_training(torch, numpy, slope, tmp_path):
+    """Windows cut by hand, both layers, Adam, batches of 8, 8, 8 and 6 lines; every record is the same."""
+    slope["train"](tmp_path, epochs=30, seed=5)
+    true = torch.from_numpy(numpy.random.default_rng(5).uniform(-1, 1, (40, 1))).float()
+    lines = true * torch.arange(100) / 100
+    windows = torch.stack([lines[:, 5 * piece : 5 * piece + 10] for piece in range(19)], dim=1)
+    torch.manual_seed(5)
+    lstm, linear = torch.nn.LSTM(10, 32, num_layers=2, batch_first=True), torch.nn.Linear(32, 1)
+    adam = torch.optim.Adam([*lstm.parameters(), *linear.parameters()], lr=1e-3, weight_decay=1e-5)
+
+    def errors(some):
+        return (linear(lstm(windows[some])[0][:, 18]) - true[some]).square()
+
+    expected = []
+    for _ in range(30):
+        order, squares = torch.randperm(30), []
+        for first in (0, 8, 16, 24):
+            wrong = errors(order[first : min(first + 8, 30)])
+            adam.zero_grad()
+            wrong.mean().backward()
+            adam.step()
+            squares += wrong.flatten().tolist()
+        expected.append((sum(squares) / 30, errors(torch.arange(30, 40)).mean().item()))
+    written = [(record["train_loss"], record["validation_loss"]) for record in records(tmp_path)]
+    assert written == [pytest.approx(expected[epoch - 1], rel=1e-5) for epoch in (10, 20, 30)]
 
 
 @pytest.mark.slow
