@@ -21,8 +21,9 @@ run: $(VENV)/has-jobs ## train the sine_lstm job on a free GPU, or on the CPU wh
 test: $(VENV)/has-jobs-test ## the quick tests
 	$(BIN)/python -m pytest -n auto
 
-slow: $(VENV)/has-jobs-test ## the slow tests
+slow: $(VENV)/has-jobs-test ## the slow tests, and the properties with many more examples
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough -n auto
 
 static: $(VENV)/has-jobs-dev ## format, lint and types
 	$(BIN)/ruff format --check $(CODE)

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from nvml.showing import Show
 
 guard.install()
-settings.register_profile("gpujobs", deadline=None)  # a busy machine is not a bug
-settings.load_profile("gpujobs")
+settings.register_profile("quick", deadline=None, max_examples=40)  # no deadline: a busy machine is not a bug
+settings.register_profile("thorough", deadline=None, max_examples=250)
+settings.load_profile("quick")
 
 # ---- an environment of one's own ----------------------------------------------------------------------------------
 

@@ -243,6 +243,7 @@ def test_a_test_digit_is_read_alone_as_in_a_batch(torch, mnist):
         assert said[place] == model(images[place : place + 1]).argmax()
 
 
+@pytest.mark.slow
 def test_misread_digits_are_shown_in_a_figure(torch, mnist, tmp_path):
     """As many as were misread, up to 24; the right ones are left out."""
     from matplotlib.image import imread

@@ -151,6 +151,7 @@ def test_a_kernel_holds_its_device_until_it_is_killed(kernel: tuple[Any, Any], b
     wait_until(lambda: board.read().leases == ())
 
 
+@pytest.mark.slow
 def test_every_thread_of_a_kernel_is_pinned(kernel: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those there were before as well."""
     _, client = kernel
@@ -160,6 +161,7 @@ def test_every_thread_of_a_kernel_is_pinned(kernel: tuple[Any, Any], monkeypatch
     assert typed(client, code) == "True\n"
 
 
+@pytest.mark.slow
 def test_a_second_cell_gets_the_same_device(kernel: tuple[Any, Any], board: Board) -> None:
     """A cell that is run again claims nothing more."""
     _, client = kernel
@@ -167,6 +169,7 @@ def test_a_second_cell_gets_the_same_device(kernel: tuple[Any, Any], board: Boar
     assert len(board.read().leases) == 1
 
 
+@pytest.mark.slow
 def test_a_waiting_cell_can_be_interrupted(kernel: tuple[Any, Any], board: Board, me: Person) -> None:
     """It says for whom it waits, and its ticket is given up."""
     manager, client = kernel

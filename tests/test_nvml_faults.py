@@ -112,11 +112,13 @@ def looks(base, function, device):
     return [{"machine": table | {"faults": [one]}} for one in faults]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [*IDENTITY, *READINGS, *WITH_ANOTHER_WAY])
 def test_whatever_fails_on_a_device_costs_no_other_device_and_no_other_reading(show, function):
     assert_unharmed(show, WHOLE, function, READINGS.get(function))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [*OF_SLICES, "nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlDeviceGetMigMode"])
 def test_whatever_fails_on_a_device_that_is_cut_up_costs_no_other_device(show, function):
     assert_unharmed(show, THREE, function)

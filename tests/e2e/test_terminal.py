@@ -202,6 +202,7 @@ def test_nohup_survives_a_closed_window(me: Person) -> None:
     assert "saved" in (me.home / "out").read_text()
 
 
+@pytest.mark.slow
 def test_ten_megabytes_a_second_are_carried_and_kept(me: Person) -> None:
     """Without losing a byte, on a terminal that has to be read in small pieces."""
     code = "import sys\nline = 'x' * 99 + '\\n'\nfor _ in range(100_000): sys.stdout.write(line)\nprint('end of it')"
