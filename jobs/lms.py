@@ -276,15 +276,21 @@ def table(final: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def train(
-    out: Path, *, form: str = "all", samples: int = 500, eta: float = 0.1, seed: int = 0, device: str = "cpu"
-) -> dict[str, Any]:
-    """Run one form or all, each against the NumPy form; leaves a record of each and a figure, returns the figures."""
+def follow(samples: int, eta: float, seed: int) -> tuple[Array, Array, Array]:
+    """The samples, and the NumPy path through them; an eta at which it leads nowhere ends the job."""
     held, answers = make_samples(samples, seed)
     with np.errstate(over="ignore", invalid="ignore"):  # too large an eta is told in words, below
         standard = with_numpy(held, answers, eta)
     if not np.abs(standard).max() < RUNAWAY:
         sys.exit(f"eta={eta:g} is too large: the weights run away instead of settling near {TRUE_WEIGHTS}; try 0.1")
+    return held, answers, standard
+
+
+def train(
+    out: Path, *, form: str = "all", samples: int = 500, eta: float = 0.1, seed: int = 0, device: str = "cpu"
+) -> dict[str, Any]:
+    """Run one form or all, each against the NumPy form; leaves a record of each and a figure, returns the figures."""
+    held, answers, standard = follow(samples, eta, seed)
     print(job.line({"samples": samples, "weights": TAPS, "eta": eta, "device": device}))
 
     chosen = list(FORMS) if form == "all" else list(dict.fromkeys(("numpy", form)))
@@ -324,9 +330,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eta", type=step_size, default=0.1, help="step size (default: %(default)s)")
     options = parser.parse_args(arguments)
 
+    samples = 20 if options.dry_run else options.samples
+    follow(samples, options.eta, options.seed)  # what leads nowhere is told before anything is written
     out, device = job.begin(options, most_threads=1)
-    setting = {"form": options.form, "samples": 20 if options.dry_run else options.samples}
-    setting |= {"eta": options.eta, "seed": options.seed}
+    setting = {"form": options.form, "samples": samples, "eta": options.eta, "seed": options.seed}
     final = train(out, **setting, device=device)
     print(table(final))
     result = {"job": "lms", **setting, "dry_run": options.dry_run, "device": device, **final}

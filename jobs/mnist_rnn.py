@@ -121,7 +121,7 @@ def read_digits(folder: Path, part: str, most: int | None = None) -> Digits:
 
 
 def present(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    return next((path for path in (folder / name, folder / f"{name}.gz") if os.path.isfile(path)), None)
 
 
 def absent(folder: Path) -> list[str]:
@@ -338,8 +338,10 @@ def main(arguments: list[str] | None = None) -> None:
         digits: Supply = repeat(training), test
     else:
         digits = print_sets(options.seed, device, *((300, 100) if options.dry_run else (60_000, 10_000)))
+    source = "MNIST" if mnist else "printed"
+    print(job.line({"digits": source}))
     final = train(out, digits=digits, **setting, device=device)
-    setting["digits"] = "MNIST" if mnist else "printed"
+    setting["digits"] = source
     result = {"job": "mnist_rnn", **setting, "dry_run": options.dry_run, "device": device, **final}
     print(f"result={job.write_result(out, result)}")
 
