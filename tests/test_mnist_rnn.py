@@ -323,7 +323,9 @@ def test_a_dry_run_reads_the_data_that_it_is_given(torch, mnist, tmp_path, capsy
     """Of MNIST the first few digits; the result says what was read."""
     make_set(tmp_path)
     mnist["main"](["--dry-run", "--data", str(tmp_path), "--device", "cpu", "--out", str(tmp_path / "out")])
-    assert capsys.readouterr().out.startswith("digits=MNIST\ncell=lstm epochs=1 parameters=214282 test_images=4 device=cpu\n")
+    assert capsys.readouterr().out.startswith(
+        "digits=MNIST\ncell=lstm epochs=1 parameters=214282 test_images=4 device=cpu\n"
+    )
     training, test = (mnist["read_digits"](tmp_path, part) for part in ("train", "t10k"))
     losses, right = plain_training(torch, [training], test, "lstm", seed=0)
     kept = result(tmp_path / "out")
