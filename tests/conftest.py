@@ -126,6 +126,12 @@ def torch() -> Any:
     return library()
 
 
+@pytest.fixture
+def numpy(torch: Any) -> Any:
+    """NumPy, which comes with what the jobs need."""
+    return pytest.importorskip("numpy")
+
+
 # ---- people -------------------------------------------------------------------------------------------------------
 
 

@@ -16,11 +16,6 @@ from people import CHECKOUT
 
 
 @pytest.fixture
-def numpy(torch):
-    return pytest.importorskip("numpy")
-
-
-@pytest.fixture
 def sine(torch):
     """Everything that the script defines."""
     return defined("sine_lstm")

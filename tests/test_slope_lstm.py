@@ -6,11 +6,6 @@ from jobfiles import defined, records
 
 
 @pytest.fixture
-def numpy(torch):
-    return pytest.importorskip("numpy")
-
-
-@pytest.fixture
 def slope(torch):
     """Everything that the script defines."""
     return defined("slope_lstm")

@@ -142,7 +142,14 @@ def _options(tree: ast.Module) -> tuple[JobOption, ...]:
     declaring = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in _DECLARING]
     declaring.sort(key=lambda call: (call.lineno, call.col_offset))
     own = tuple(option for call in declaring if (option := _option(call, constants)))
-    return own + _common_options() if any(ast.unparse(call.func) == "job.parser" for call in calls) else own
+    return own + _common_options() if any(_is_common_parser(call.func) for call in calls) else own
+
+
+def _is_common_parser(function: ast.expr) -> bool:
+    match function:
+        case ast.Attribute(value=ast.Name(id="job"), attr="parser"):
+            return True
+    return False
 
 
 @cache
