@@ -184,6 +184,9 @@ class Request(NamedTuple):
     cpus: frozenset[int] | None = None  # the CPUs it may be given; None: all
     time_limit: float | None = None
     expect: float | None = None
+    nice: int = 0  # the higher, the more it lets others go first
+    restart_cost: float | None = None  # seconds of work that are lost when it yields; None: it cannot
+    utilisation: int | None = None  # of each device, as far as earlier runs tell
 
 
 class Ticket(NamedTuple):
@@ -197,6 +200,8 @@ class Ticket(NamedTuple):
     request: Request
     holder: ProcessId
     stopped: bool = False  # its waiter is suspended and cannot take its turn
+    expected: float | None = None  # how long it will run, if its user's earlier runs tell
+    attained: float = 0.0  # GPU-seconds that it has had already, before it yielded
 
 
 class Lease(NamedTuple):
@@ -216,6 +221,10 @@ class Lease(NamedTuple):
     run_number: int | None = None  # what its owner calls it
     session: int | None = None  # session of the job, once it runs
     ends: float | None = None  # estimate
+    restart_cost: float | None = None  # as of its request
+    utilisation: int | None = None  # as of its request
+    attained: float = 0.0  # GPU-seconds before this lease
+    yielding: bool = False  # it has been asked to yield, and is on its way
 
     def owns(self, process: HostProcess) -> bool:
         """Whether a process is part of this lease: by ancestor, or by session where the supervisor is gone."""
@@ -251,6 +260,10 @@ class Hindrance(StrEnum):
     STOPPED = "suspended waiter"
     CORES = "cores"
     MISSING = "missing"
+    BUSY = "busy"  # too busy to be shared
+    CAP = "more than its share"
+    LIMIT = "limit for each user"
+    LANE = "kept for short runs"
 
 
 class Obstacle(NamedTuple):
@@ -266,6 +279,10 @@ class Obstacle(NamedTuple):
     run_number: int | None = None
     holder: ProcessId | None = None  # of the lease in the way
     ends: float | None = None  # estimate, of the lease in the way
+    starts: float | None = None  # estimate, of the run that something is kept for
+    gpus: int | None = None  # a number of devices: of that run, of a cap, of a limit
+    less: bool = False  # its user has had less than the one who waits
+    percent: int | None = None  # how busy the device is
 
 
 class Refusal(NamedTuple):
@@ -284,3 +301,17 @@ class Policy(NamedTuple):
     grace: float = 10.0  # between TERM and KILL
     memory_deadline: float = 60.0  # how long a device may take to be free again after its job
     snapshot_deadline: float = 10.0
+
+
+class QueuePolicy(NamedTuple):
+    """What a site may set about turns. The defaults hold for machines of 2 to 16 devices."""
+
+    half_life: float = 86400.0  # after which what somebody has had counts half
+    cap: float | None = 0.5  # of all devices: who holds more, for nobody knows how long, comes last; None: no cap
+    patience: float = 30 * 86400.0  # after which a run comes first, whatever its rank
+    unknown: float = 3600.0  # how long a run is expected to take of which nothing is known
+    user_limit: int | None = None  # devices that one user may hold at the same time
+    lane: int = 0  # devices that only short runs may use
+    lane_time: float = 1800.0  # the longest run that is short
+    yield_after: float = 18000.0  # GPU-seconds after which a run that can restart may be asked to yield
+    yield_cost: float = 600.0  # the most work, in seconds, that yielding may lose

@@ -11,16 +11,26 @@ from gpujobs.errors import StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.watch import Watch
-from gpujobs.model import replace
+from gpujobs.model import Request, replace
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
+from gpujobs.scheduling.estimate import Past, estimate
 
+_REMEMBERED = 50  # runs, the latest, that tell how long the next will take
 _LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
 
 
 def find(host: Host, wanted: str) -> RunRecord:
     """One run by number, ``last`` or key; StoreError if there is none."""
     return settled(host, host.store.find(wanted))
+
+
+def expected(host: Host, request: Request) -> float | None:
+    """How long a run should take, in seconds, going by the user's own runs of the same on as many devices."""
+    runs = [run for run in host.store.latest(_REMEMBERED) if run.name == request.name and run.wall is not None]
+    same = [Past(run.wall or 0.0) for run in reversed(runs) if len(run.devices) == request.gpus]
+    found = estimate(request, same)
+    return None if found is None else found.seconds
 
 
 def latest(host: Host, limit: int) -> list[RunRecord]:

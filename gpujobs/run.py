@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from gpujobs import past
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
@@ -23,7 +24,7 @@ from gpujobs.scheduling import asking, environment, placement
 from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import HEARD, Supervisor
 from gpujobs.target import Target, folder_here
-from gpujobs.turn import Turn, Waiter, refuse_corrupt
+from gpujobs.turn import Turn, Waiter
 from gpujobs.units import format_cpu_list, format_duration, format_size
 from gpujobs.views.refusal import sentence
 
@@ -53,12 +54,20 @@ def run(host: Host, order: Order, tell: Tell) -> int:
     Everything that can be found wrong is found before anything is kept or claimed. GpujobsError says it in a line.
     """
     cwd = folder_here()
-    refuse_corrupt(host.board.read())
+    host.board.read().check()
     answer = ask(host, order)
     for note in answer.notes:
         tell(note)
     record, folder = host.store.add(_new_record(order.target, cwd))
-    waiter = Waiter(host, answer.request, tell, patience=order.patience, run=record.key, run_number=record.number)
+    waiter = Waiter(
+        host,
+        answer.request,
+        tell,
+        patience=order.patience,
+        run=record.key,
+        run_number=record.number,
+        expected=past.expected(host, answer.request),
+    )
     with contextlib.ExitStack() as stack:
         stack.callback(waiter.close)
         try:

@@ -154,13 +154,17 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
 
     now = time.time()
     machine = order.Machine(snapshot, host.topology)
-    decision = order.next(claims.tickets, claims.leases, {}, now, {}, machine, order.Settings(host.settings.policy))
+    decision = order.next(
+        claims.tickets, claims.leases, {}, now, {}, machine, order.Settings(host.settings.policy, host.settings.queue)
+    )
     reasons = {id: sentence(refusal, now) for id, refusal in decision.reasons.items()}
     if snapshot.driver is not DriverState.OK:  # whatever else is in the way, nobody gets a device before that is mended
         detail = f" ({snapshot.driver_message})" if snapshot.driver_message else ""
         waiting_for_it = (ticket.id for ticket in claims.tickets if ticket.request.gpus)
         reasons |= dict.fromkeys(waiting_for_it, f"waiting for the driver: {snapshot.driver}{detail}")
-    return tuple(Waiting(ticket, reasons.get(ticket.id, "starting")) for ticket in claims.tickets)
+    ranks = {id: place for place, id in enumerate((*dict(decision.starts), *(one.id for one in decision.ranking)))}
+    in_order = sorted(claims.tickets, key=lambda ticket: (ranks.get(ticket.id, len(ranks)), ticket.number, ticket.id))
+    return tuple(Waiting(ticket, reasons.get(ticket.id, "starting")) for ticket in in_order)
 
 
 def _memory() -> int | None:

@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gpujobs.errors import BoardError, Busy, CorruptClaim, DriverError, GpujobsError, NoSuchDevice
+from gpujobs.errors import BoardError, Busy, DriverError, GpujobsError, NoSuchDevice
 from gpujobs.host import Host
 from gpujobs.machine import procs
-from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
+from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number, with_state
 from gpujobs.machine.watch import Watch
 from gpujobs.model import (
-    Device,
     Grant,
     Hindrance,
     Lease,
@@ -32,7 +31,10 @@ from gpujobs.model import (
     replace,
 )
 from gpujobs.scheduling import order
-from gpujobs.states import DriverState, Health
+from gpujobs.scheduling.backlog import expected
+from gpujobs.scheduling.leases import lease_for
+from gpujobs.scheduling.occupancy import cleaned
+from gpujobs.states import DriverState
 from gpujobs.units import format_duration
 from gpujobs.views.refusal import sentence
 
@@ -58,6 +60,10 @@ _STAGGER = 0.003
 _LONGEST_STAGGER = 0.5
 _FRONT = 16
 _CLOSE_LOOK = 5.0
+# A turn that somebody else does not take would be nobody's: we look whether it is taken, and then pass it over. Longer
+# than a look at a driver may take.
+_LOOK_FOR_OTHERS = 1.0
+_TO_TAKE_IT = 15.0
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
 _WIPE_PAUSE = 0.5
@@ -84,18 +90,23 @@ class Waiter:
         patience: float | None = None,
         run: str | None = None,
         run_number: int | None = None,
+        expected: float | None = None,
     ) -> None:
-        """``patience`` in seconds; 0: now or not at all; None: as long as it takes. ``tell`` gets a line for people."""
+        """``patience`` in seconds; 0: now or not at all; None: as long as it takes. ``tell`` gets a line for people.
+
+        ``expected`` is how long it should run, in seconds, as far as earlier runs tell.
+        """
         self._host, self._request, self._tell = host, request, tell
         self._deadline = None if patience is None else time.monotonic() + patience
-        self._run, self._run_number = run, run_number
+        self._run, self._run_number, self._expected = run, run_number, expected
         self._id, self._since = new_id(), time.time()
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         described = procs.describe([self._me.pid]).get(self._me.pid)
         self._family = {self._me, *(described.lineage if described else ())}
         self._ticket: HeldClaim[Ticket] | None = None
         self._watch: Watch | None = None
-        self._ahead = 0
+        self._those_ahead: frozenset[str] = frozenset()  # the ids of the tickets, when we last looked closely
+        self._given: dict[str, float] = {}  # ids of tickets whose turn it is, and since when (monotonic)
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
         self._snapshot = Snapshot(self._since)
@@ -161,13 +172,13 @@ class Waiter:
 
     def _decide_and_claim(self) -> tuple[Turn | None, Refusal | None]:
         """Under the arbiter: a lease, or a ticket and why."""
-        claims = self._host.board.read(self._number())
+        claims = self._host.board.read()
         mine = self._ticket.claim if self._ticket else self._new_ticket(claims)
         grant, reason = self._decide(claims, mine, self._snapshot)
         if self._wiped():
             return None, None
         if grant is not None:
-            lease = self._host.board.lease(self._lease(grant))
+            lease = self._host.board.lease(self._lease(mine, grant))
             if not self._wiped():
                 return Turn(lease, self._snapshot), reason
             lease.release()  # what we read was perhaps the half of it
@@ -178,7 +189,6 @@ class Waiter:
             raise Busy(self._busy(reason))
         if self._ticket is None:
             self._ticket = self._host.board.ticket(mine)
-            self._ahead = len(claims.tickets)
         return None, reason
 
     def _wiped(self) -> bool:
@@ -193,16 +203,24 @@ class Waiter:
         """Whether devices are wanted, by us or by somebody ahead who then is owed CPUs as well."""
         if self._request.gpus:
             return True
-        return any(ticket.request.gpus for ticket in self._host.board.read(self._number()).tickets)
-
-    def _number(self) -> int | None:
-        return self._ticket.claim.number if self._ticket else None
+        return any(ticket.request.gpus for ticket in self._host.board.read().tickets)
 
     def _new_ticket(self, claims: Claims) -> Ticket:
         uid = os.geteuid()
-        return Ticket(self._id, next_number(claims), uid, procs.user_name(uid), self._since, self._request, self._me)
+        return Ticket(
+            id=self._id,
+            number=next_number(claims),
+            uid=uid,
+            user=procs.user_name(uid),
+            since=self._since,
+            request=self._request,
+            holder=self._me,
+            expected=self._expected,
+        )
 
-    def _decide(self, claims: Claims, mine: Ticket, snapshot: Snapshot) -> tuple[Grant | None, Refusal]:
+    def _decide(
+        self, claims: Claims, mine: Ticket, snapshot: Snapshot, *, real: bool = True
+    ) -> tuple[Grant | None, Refusal]:
         if claims.corrupt is not None:
             what = f"a claim of {claims.corrupt.user} that cannot be read ({claims.corrupt.path})"
             return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=what))
@@ -210,19 +228,35 @@ class Waiter:
             return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=f"the driver: {_driver(snapshot)}"))
         # A run inside a run is not held behind others: they may be waiting for the outer one.
         nested = any(lease.holder in self._family for lease in claims.leases)
-        others = (ticket for ticket in claims.tickets if ticket.id != mine.id and not nested)
+        others = {ticket.id: ticket for ticket in claims.tickets if ticket.id != mine.id and not nested}
         machine = order.Machine(snapshot, self._host.topology)
-        settings = order.Settings(self._host.settings.policy)
-        decision = order.next((*others, mine), claims.leases, {}, time.time(), {}, machine, settings)
-        granted = dict(decision.starts).get(mine.id)
-        return granted, decision.reasons.get(mine.id, self._refusal())
+        settings = order.Settings(self._host.settings.policy, self._host.settings.queue)
+        while True:
+            decision = order.next((*others.values(), mine), claims.leases, {}, time.time(), {}, machine, settings)
+            starts = dict(decision.starts)
+            if mine.id in starts:
+                self._those_ahead = frozenset()
+                return starts[mine.id], self._refusal()
+            # Whoever is to have what we want must be able to take it, and take it: else nobody would.
+            if real:
+                self._given = {id: self._given.get(id, time.monotonic()) for id in starts}
+            stopped = [replace(others[id], stopped=True) for id in starts if self._is_lost_on(others[id])]
+            if not stopped:
+                self._those_ahead = frozenset(ticket.id for ticket in decision.ahead_of(mine.id))
+                return None, decision.reasons.get(mine.id, self._refusal())
+            others |= {ticket.id: ticket for ticket in stopped}
+
+    def _is_lost_on(self, ticket: Ticket) -> bool:
+        """Whether a turn is lost on somebody who is suspended, or for whatever reason does not take it."""
+        given = self._given.get(ticket.id)
+        return with_state(ticket).stopped or (given is not None and time.monotonic() - given > _TO_TAKE_IT)
 
     def _refusal(self, *obstacles: Obstacle) -> Refusal:
         return Refusal(obstacles, wanted=self._request.name)
 
     def _refuse_at_once(self, claims: Claims, reason: Refusal) -> None:
         """What no waiting mends, while nobody has begun to wait; a card lost later may come back."""
-        refuse_corrupt(claims)
+        claims.check()
         if self._request.gpus and self._snapshot.driver is not DriverState.OK:
             raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
         if reason.never:
@@ -239,30 +273,15 @@ class Waiter:
         ours = [one for one in in_the_way if one.holder in self._family]
         return ours[0] if ours and len(ours) == len(in_the_way) else None
 
-    def _lease(self, grant: Grant) -> Lease:
-        now, request = time.time(), self._request
-        length = request.expect or request.time_limit
-        return Lease(
-            id=self._id,
-            uid=os.geteuid(),
-            user=procs.user_name(os.geteuid()),
-            since=now,
-            name=request.name,
-            devices=grant.devices,
-            cpus=grant.cpus,
-            holder=self._me,
-            share=request.share,
-            gpu_memory=request.gpu_memory,
-            run=self._run,
-            run_number=self._run_number,
-            ends=now + length if length else None,
-        )
+    def _lease(self, mine: Ticket, grant: Grant) -> Lease:
+        lease = lease_for(mine, grant, time.time(), expected(mine))
+        return replace(lease, run=self._run, run_number=self._run_number)
 
     # ---- between attempts -------------------------------------------------------------------------------------
 
     def _report(self, reason: Refusal) -> None:
         """Tell why, once for each change of reason; not for every megabyte that moves."""
-        told = [replace(one, memory=None, since=None) for one in reason.obstacles]
+        told = [replace(one, memory=None, since=None, starts=None) for one in reason.obstacles]
         if told != self._told:
             self._told = told
             self._tell(sentence(reason, time.time()))
@@ -277,30 +296,41 @@ class Waiter:
 
     def _rest(self, watch: Watch, reason: Refusal) -> None:
         """Sleep until another attempt makes sense."""
-        asking = any(one.kind in _UNANNOUNCED for one in reason.obstacles)
-        owed = False  # a close look, since a change that was only glanced at
+        # Whoever is far behind need not ask: those in front do, and tell everybody by taking their turn.
+        asking = len(self._those_ahead) <= _FRONT and any(one.kind in _UNANNOUNCED for one in reason.obstacles)
+        owed: float | None = None  # since when there has been a change that was only glanced at
         while True:
-            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _CLOSE_LOOK if owed else _INSURANCE
+            pause = self._pause(asking, owed)
             left = self._patience_left()
             changed = watch.wait(pause if left is None else min(pause, left))
-            if not changed and not owed:
+            if not changed and owed is None:
                 return
             self._retries = iter(_SOON)
-            if changed and self._is_far_behind(watch):
-                owed = True
+            due = owed is not None and time.monotonic() - owed >= _CLOSE_LOOK
+            if changed and not due and self._is_far_behind(watch):
+                owed = time.monotonic() if owed is None else owed
                 continue
-            owed = False
-            if self._may_start() or self._patience_left() == 0:
+            owed = None
+            if self._may_start() or self._given or self._patience_left() == 0:
                 return
 
+    def _pause(self, asking: bool, owed: float | None) -> float:
+        """Seconds to sleep if nothing changes."""
+        if asking:
+            return next(self._retries, _STRANGER_INTERVAL)
+        if owed is not None:
+            return max(0.0, owed + _CLOSE_LOOK - time.monotonic())
+        if self._given:
+            return _LOOK_FOR_OTHERS + _STAGGER * len(self._those_ahead)
+        return _INSURANCE
+
     def _is_far_behind(self, watch: Watch) -> bool:
-        """After a change: let those ahead go first, then count them."""
+        """After a change: let those ahead go first, then count those of them who are still there."""
         assert self._ticket is not None
         # By how many there were the last time: even to count would take the processor from those whose turn it is.
-        time.sleep(min(_LONGEST_STAGGER, _STAGGER * self._ahead))
+        time.sleep(min(_LONGEST_STAGGER, _STAGGER * len(self._those_ahead)))
         watch.drain()
-        self._ahead = self._host.board.ahead(self._ticket.claim.number)
-        far = self._ticket.intact() and self._ahead > _FRONT
+        far = self._ticket.intact() and self._host.board.present(self._those_ahead) > _FRONT
         if far:
             self._host.reader.close()  # a long queue shall not be a long queue of readers; it is started again by need
         return far
@@ -311,31 +341,10 @@ class Waiter:
         This reads the board, but neither the driver nor the arbiter: a hundred waiters cost next to nothing.
         """
         assert self._ticket is not None
-        claims = self._host.board.read(self._ticket.claim.number)
-        grant, _ = self._decide(claims, self._ticket.claim, _cleaned(self._snapshot))
+        claims = self._host.board.read()
+        grant, _ = self._decide(claims, self._ticket.claim, cleaned(self._snapshot), real=False)
         return grant is not None or not self._ticket.intact()
-
-
-def refuse_corrupt(claims: Claims) -> None:
-    """Raise CorruptClaim if something on the board is held and nobody can tell what."""
-    if (trouble := claims.corrupt) is not None:
-        raise CorruptClaim(
-            f"the claim {trouble.path} of {trouble.user} is held by a live process but cannot be read "
-            f"({trouble.message}), so nobody knows what it holds; ask {trouble.user} to end that run, or an "
-            "administrator to remove the file"
-        )
 
 
 def _driver(snapshot: Snapshot) -> str:
     return f"{snapshot.driver}{f' ({snapshot.driver_message})' if snapshot.driver_message else ''}"
-
-
-def _cleaned(snapshot: Snapshot) -> Snapshot:
-    """The snapshot as if everything on the usable devices had just gone."""
-
-    def cleaned(device: Device) -> Device:
-        if device.health is Health.UNUSABLE:
-            return device
-        return replace(device, processes=(), memory_used=0, memory_free=device.memory_total, utilisation=0)
-
-    return replace(snapshot, driver=DriverState.OK, devices=tuple(map(cleaned, snapshot.devices)))

@@ -7,14 +7,18 @@ from gpujobs.model import (
     CpuTopology,
     Device,
     GpuProcess,
+    Grant,
     HostProcess,
     Lease,
     ProcessId,
+    QueuePolicy,
     Request,
     Snapshot,
     Ticket,
     replace,
 )
+from gpujobs.replaymodel import Trace, TraceJob
+from gpujobs.scheduling.placement import place
 from gpujobs.states import ComputeMode, Health, Link, ProcessKind
 
 GIB = 2**30
@@ -175,3 +179,98 @@ def tickets(draw, number):
 
 def queues(most=5):
     return st.integers(0, most).flatmap(lambda count: st.tuples(*(tickets(number) for number in range(count))))
+
+
+# ---- turns --------------------------------------------------------------------------------------------------------
+
+_people = st.sampled_from([(1000, "anna"), (1001, "bob"), (1002, "carl")])
+_lengths = st.sampled_from([1.0, 60.0, 600.0, 600.0, 3600.0, 86400.0, 1e6])
+
+
+@st.composite
+def _turns(draw, number, restarts):
+    """A ticket of one of three people who may have said how long it takes, and whether it can restart."""
+    uid, user = draw(_people)
+    lengths = {"expect": draw(st.none() | _lengths), "time_limit": draw(_seldom(_lengths))}
+    cost = draw(st.sampled_from([None, 10.0, 300.0, 5000.0])) if restarts else None
+    request = replace(draw(requests()), nice=draw(st.sampled_from([0, 0, 0, 5, -5])), restart_cost=cost, **lengths)
+    return a_ticket(
+        number,
+        request,
+        user,
+        uid=uid,
+        since=NOW - draw(st.sampled_from([0.0, 10.0, 600.0, 1e4, 1e5, 3e6])),
+        stopped=draw(_seldom(st.booleans())) or False,
+        expected=draw(st.none() | _lengths),
+        attained=draw(st.sampled_from([0.0, 0.0, 600.0, 1e5])) if cost is not None else 0.0,
+    )
+
+
+def turns(most=6, restarts=True):
+    """A queue of all that the policy tells apart."""
+    several = st.integers(0, most).flatmap(
+        lambda count: st.tuples(*(_turns(number, restarts) for number in range(count)))
+    )
+    return several.flatmap(lambda made: st.permutations(made).map(tuple))
+
+
+@st.composite
+def holdings(draw, snapshot, topology, restarts=True):
+    """Leases that are possible at the same time: each was placed beside those before it."""
+    held = []
+    for number in range(draw(st.integers(0, 4))):
+        request = draw(requests())
+        grant = place(snapshot, held, request, topology)
+        if isinstance(grant, Grant):
+            uid, user = draw(_people)
+            changes = {
+                "since": NOW - draw(st.sampled_from([0.0, 30.0, 600.0, 1e5])),
+                "ends": draw(st.none() | _lengths.map(NOW.__add__) | st.just(NOW - 60)),
+                "restart_cost": draw(st.sampled_from([None, 10.0, 300.0, 5000.0])) if restarts else None,
+                "attained": draw(st.sampled_from([0.0, 1e5])),
+                "yielding": restarts and draw(_seldom(st.booleans())) is True,
+                "holder": ProcessId(300 + number, 1),
+            }
+            held.append(replace(lease_for(grant, request, f"l{number}"), uid=uid, user=user, **changes))
+    return tuple(held)
+
+
+@st.composite
+def benches(draw, restarts=True):
+    """A machine with all that is held on it: a snapshot, a topology, leases."""
+    snapshot, topology = draw(snapshots()), draw(topologies())
+    return snapshot, topology, draw(holdings(snapshot, topology, restarts))
+
+
+def queue_policies():
+    """What a site may set, each field to what makes a difference here."""
+    return st.builds(
+        QueuePolicy,
+        half_life=st.sampled_from([3600.0, 86400.0]),
+        cap=st.sampled_from([None, 0.25, 0.5]),
+        patience=st.sampled_from([0.0, 5000.0, 30 * 86400.0]),
+        unknown=st.sampled_from([600.0, 3600.0]),
+        user_limit=st.sampled_from([None, None, 1, 2]),
+        lane=st.sampled_from([0, 0, 1, 2]),
+        lane_time=st.sampled_from([600.0, 1800.0]),
+        yield_after=st.sampled_from([100.0, 18000.0]),
+        yield_cost=st.sampled_from([0.0, 600.0, 600.0]),
+    )
+
+
+def usages():
+    """What people have had, in GPU-seconds."""
+    return st.dictionaries(st.sampled_from([1000, 1001, 1002]), st.sampled_from([1.0, 1e3, 1e5, 1e7]))
+
+
+@st.composite
+def traces(draw, gpus, most=12):
+    """A few jobs for so many devices, whose users say exactly how long they take."""
+    jobs, submit = [], 0.0
+    for number in range(draw(st.integers(1, most))):
+        submit += draw(st.sampled_from([0.0, 0.0, 1.0, 30.0, 700.0]))
+        runtime = float(draw(st.sampled_from([1, 5, 60, 90, 600, 601, 5000, 20000])))
+        user, width = draw(st.sampled_from("abc")), draw(st.integers(1, gpus))
+        threads = draw(st.integers(1, 2 * width))
+        jobs.append(TraceJob(number, f"j{number}", user, submit, runtime, width, runtime, threads))
+    return Trace("made up", jobs)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpujobs.model import CpuTopology
-from gpujobs.scheduling.cpuset import choose, clamp
+from gpujobs.scheduling.cpuset import choose, clamp, free
 from gpujobs.units import format_cpu_list, parse_cpu_list
 from strategies import a_topology, topologies
 
@@ -126,3 +126,19 @@ def test_what_is_clamped_fits(topology, n, allowed):
     most = clamp(topology, 99, allowed)
     assert choose(topology, frozenset(), clamp(topology, n, allowed), allowed=allowed) is not None
     assert choose(topology, frozenset(), most + 1, allowed=allowed) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "taken", "allowed"),
+    [(16, "", None), (14, "0", None), (14, "0,8", None), (0, "0-7", None), (4, "", "0-1,8-9"), (2, "0", "0-1,8-9"),
+     (2, "", "0,8,1,2"), (2, "", "1,2"), (1, "9", "1,2")],
+)  # fmt: skip
+def test_how_many_are_free(expected, taken, allowed):
+    """Whole cores, within an affinity."""
+    assert free(EIGHT, parse_cpu_list(taken), allowed and parse_cpu_list(allowed)) == expected
+
+
+@given(topologies(), cpu_sets, st.none() | cpu_sets, st.integers(1, 16))
+def test_what_is_free_can_be_chosen(topology, taken, allowed, n):
+    """And nothing more than that."""
+    assert (choose(topology, taken, n, frozenset(), allowed) is None) == (n > free(topology, taken, allowed))

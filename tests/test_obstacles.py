@@ -225,3 +225,41 @@ def test_a_device_that_is_too_small(most, share, reserved):
     assert (found.kind, found.what) == (Hindrance.MEMORY, "to share out" if share else "in all")
     assert found.memory / GIB == pytest.approx(most, abs=0.1)
     assert obstacle(a_request(share=share, gpu_memory=found.memory), replace(device, memory_free=80 * GIB)) is None
+
+
+# ---- its time -----------------------------------------------------------------------------------------------------
+
+
+def sharer(utilisation, **changes):
+    """A lease of anna on GPU 0 that shares it."""
+    return a_lease(0, share=True, gpu_memory=GIB, utilisation=utilisation, **changes)
+
+
+@pytest.mark.parametrize(
+    ("expected", "mine", "shown", "leases"),
+    [
+        (None, 40, 0, (60,)),
+        (60, 41, 0, (60,)),
+        (100, None, 0, (100,)),  # it wants at least something
+        (None, None, 0, (99,)),
+        (None, 60, 100, (40,)),  # what is told counts more than what is shown this very moment
+        (70, 40, 70, (None,)),
+        (None, 30, 70, (None,)),
+        (None, 100, None, (None,)),  # nobody has said or seen anything
+        (80, 30, 10, (60, 20)),
+        (75, 30, 75, (60, None)),
+        (None, 100, 90, ()),  # whoever uses it without a lease is looked at elsewhere
+    ],
+)
+def test_those_who_share_do_not_want_more_than_all_of_its_time(expected, mine, shown, leases):
+    """How busy it is with those who are there, where a request is too much."""
+    held = [sharer(one, id=f"lease{place}") for place, one in enumerate(leases)]
+    found = obstacle(SHARING._replace(utilisation=mine), a_device(utilisation=shown), *held)
+    assert (found and (found.kind, found.percent)) == (expected and (Hindrance.BUSY, expected))
+
+
+def test_who_keeps_a_device_busy():
+    """The lease that uses most of it."""
+    small, large = sharer(20, id="small", user="bob"), sharer(60, id="large")
+    found = obstacle(SHARING._replace(utilisation=30), a_device(), small, large)
+    assert (found.kind, found.user) == (Hindrance.BUSY, "anna")

@@ -1,53 +1,24 @@
-"""Whose turn it is."""
+"""Whose turn it is: the rules one by one, and what each of those who wait is told."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gpujobs.model import Hindrance, Obstacle, Policy, replace
-from gpujobs.scheduling import order
-from gpujobs.scheduling.occupancy import situation
-from gpujobs.scheduling.placement import capable
+from deciding import decided, holds, ids, kinds, on, said, sharing, waits
+from gpujobs.model import Hindrance, Obstacle, replace
 from gpujobs.states import DriverState
-from strategies import (
-    GIB,
-    NOW,
-    UUIDS,
-    a_device,
-    a_lease,
-    a_process,
-    a_request,
-    a_snapshot,
-    a_ticket,
-    a_topology,
-    few,
-    lease_sets,
-    queues,
-    snapshots,
-    topologies,
-)
+from strategies import GIB, NOW, UUIDS, a_device, a_process, a_request, a_snapshot, a_ticket, a_topology
 
-FOUR = a_snapshot(*map(a_device, range(4)))
-
-
-def decided(*tickets, leases=(), snapshot=FOUR, topology=None):
-    machine = order.Machine(snapshot, topology or a_topology())
-    return order.next(tickets, leases, {}, NOW, {}, machine, order.Settings())
+ONE = a_snapshot(a_device())
+FOREVER = 1e7  # seconds; longer than whatever a reservation waits for
 
 
 def started(*requests, **more):
-    """The numbers of those that start, where the first request has number 0."""
-    decision = decided(*(a_ticket(number, request) for number, request in enumerate(requests)), **more)
-    return [int(id[1:]) for id, _ in decision.starts]
-
-
-def on(*devices, **more):
-    """A request for devices of these indices."""
-    return a_request(len(devices), devices=tuple(f"GPU-{index}" for index in devices), **more)
+    """The numbers of those that start, of requests that were made one second after the other and run for ever."""
+    tickets = (waits(number, waited=1e9 - number, **{"expect": FOREVER} | it) for number, it in enumerate(requests))
+    return sorted(int(id[1:]) for id in ids(decided(*tickets, **more)))
 
 
 def busy(*devices):
-    return [a_lease(*devices)]
+    return [holds(*devices)]
 
 
 def ahead(ticket, **more):
@@ -57,36 +28,32 @@ def ahead(ticket, **more):
     )
 
 
-# ---- first come, first served -------------------------------------------------------------------------------------
+# ---- who starts ---------------------------------------------------------------------------------------------------
 
 
 def test_nobody_waits():
-    """An empty queue is decided at once."""
-    assert decided() == order.Decision((), {}, {})
+    assert said(decided()) == ((), {}, None, {}, {}, [])
 
 
 def test_all_start_where_there_is_room():
-    """Each on what the earlier ones leave."""
-    decision = decided(*(a_ticket(number, a_request(threads=2)) for number in range(4)))
+    decision = decided(*(waits(number, threads=2) for number in range(4)))
     grants = [grant for _, grant in decision.starts]
     assert [grant.devices for grant in grants] == [("GPU-0",), ("GPU-1",), ("GPU-2",), ("GPU-3",)]
     assert len(frozenset().union(*(grant.cpus for grant in grants))) == 8
-    assert (decision.reservations, decision.reasons) == ({}, {})
+    assert said(decision)[1:] == ({}, None, {}, {}, [])
 
 
 def test_by_number_and_not_by_clock():
-    """A step of the clock changes nobody's turn."""
-    late, early = a_ticket(1, on(0), since=NOW - 100), a_ticket(0, on(0), since=NOW)
-    assert [id for id, _ in decided(late, early).starts] == ["t0"]
+    late, early = a_ticket(1, a_request()), a_ticket(0, a_request())
+    assert ids(decided(late, early._replace(since=late.since), snapshot=ONE)) == ["t0"]
 
 
 def test_equal_numbers_are_settled_by_id():
-    """Two waiters that counted at the same time agree on who was first."""
-    tickets = [a_ticket(0, on(0), id=id) for id in "ba"]
-    assert [id for id, _ in decided(*tickets).starts] == ["a"]
+    tickets = [a_ticket(0, a_request(), id=id) for id in "ba"]
+    assert ids(decided(*tickets, snapshot=ONE)) == ["a"]
 
 
-ANY, WIDE, CPU, GREEDY = a_request(), a_request(2), a_request(0), a_request(0, threads=16)
+ANY, WIDE, CPU, GREEDY = {}, {"gpus": 2}, {"gpus": 0}, {"gpus": 0, "threads": 16}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +61,7 @@ ANY, WIDE, CPU, GREEDY = a_request(), a_request(2), a_request(0), a_request(0, t
     [
         ([0, 1, 2, 3], [ANY] * 5, []),
         ([0], [WIDE, WIDE], busy(0)),
-        ([], [WIDE, ANY], busy(0, 1, 2)),  # a wide one gets its turn
+        ([], [{"gpus": 4}, ANY], busy(0, 1, 2)),  # a wide one gets its turn
         ([1], [on(0), on(1)], busy(0)),  # not contested
         ([], [on(0), on(0)], busy(0)),
         ([], [ANY, on(3)], busy(0, 1, 2, 3)),
@@ -102,163 +69,202 @@ ANY, WIDE, CPU, GREEDY = a_request(), a_request(2), a_request(0), a_request(0, t
         ([], [on(0, 1), on(1)], busy(0)),  # kept idle for the wide one
         ([1], [on(0, 1), on(2)], busy(0)),
         ([1], [ANY, CPU], busy(0, 1, 2, 3)),
-        ([0, 1], [a_request(4), CPU], []),
-        ([1], [a_request(2, visible=UUIDS[:2]), on(3)], busy(0)),  # kept is what it may have
-        ([], [a_request(gpu_memory=GIB, share=True), on(3)], busy(0, 1, 2, 3)),
-        (
-            [0, 1],
-            [a_request(share=True, gpu_memory=30 * GIB), a_request(share=True, gpu_memory=30 * GIB)],
-            busy(1, 2, 3),
-        ),
-        ([0], [a_request(share=True, gpu_memory=40 * GIB)] * 2, busy(1, 2, 3)),
+        ([0, 1], [{"gpus": 4}, CPU], []),
+        ([1], [{"gpus": 2, "visible": UUIDS[:2]}, on(3)], busy(0)),  # kept is what it may have
+        ([], [sharing(GIB), on(3)], busy(0, 1, 2, 3)),
+        ([0, 1], [sharing(30 * GIB), sharing(30 * GIB)], busy(1, 2, 3)),
+        ([0], [sharing(40 * GIB), sharing(40 * GIB)], busy(1, 2, 3)),
         ([0], [GREEDY, CPU], []),
-        ([], [GREEDY, CPU], [a_lease(cpus=[0])]),  # nobody slips through while it waits for the cores
-        ([], [a_request(threads=16), on(3), CPU], [a_lease(cpus=[0])]),
-        ([0], [CPU, GREEDY, CPU], []),
-        ([1], [replace(GREEDY, cpus=frozenset({0, 8}), threads=2), CPU], [a_lease(cpus=[0])]),  # only its own are kept
-        ([1], [a_request(5), ANY], []),  # never: reserves nothing
-        ([1], [replace(GREEDY, threads=17), CPU], []),
-        ([1], [a_request(gpu_memory=90 * GIB), ANY], []),
-        ([1], [replace(CPU, threads=4, cpus=frozenset(range(size))) for size in (3, 16)], []),
+        ([], [GREEDY, CPU], [holds(cpus=[0])]),  # nobody slips through while it waits for the cores
+        ([], [{"threads": 16}, on(3), CPU], [holds(cpus=[0])]),
+        ([0, 2], [CPU, GREEDY, CPU], []),  # gone as soon as the first
+        ([0], [CPU, GREEDY, {"gpus": 0, "expect": FOREVER + 1}], []),
+        ([1], [{**GREEDY, "cpus": frozenset({0, 8}), "threads": 2}, CPU], [holds(cpus=[0, 8])]),  # only its own
+        ([1], [{"gpus": 5}, ANY], []),  # never: reserves nothing
+        ([1], [{**GREEDY, "threads": 17}, CPU], []),
+        ([1], [{"gpu_memory": 90 * GIB}, ANY], []),
+        ([1], [{**CPU, "threads": 4, "cpus": frozenset(range(size))} for size in (3, 16)], []),
     ],
 )
 def test_who_starts(expected, requests, leases):
-    """The rules, one by one."""
     assert started(*requests, leases=leases) == expected
 
 
+def test_one_that_shares_needs_no_device_that_is_free():
+    there = holds(0, left=600, **sharing(GIB))
+    decision = decided(waits(0, waited=1e6), waits(1, expect=600, **sharing(GIB)), leases=[there], snapshot=ONE)
+    assert (ids(decision), decision.reserved) == (["t1"], ("t0", NOW + 600))
+
+
 def test_a_suspended_waiter_is_passed_over():
-    """It could not take its turn; others do, and it reserves nothing."""
-    stopped = a_ticket(0, on(0), stopped=True)
-    decision = decided(stopped, a_ticket(1, on(0)))
-    assert [id for id, _ in decision.starts] == ["t1"]
-    assert decision.reservations == {}
-    assert decision.reasons["t0"].obstacles == (replace(ahead(stopped), kind=Hindrance.STOPPED),)
+    one, other = (waits(number, **on(0, name=f"run{number}"), stopped=True) for number in range(2))
+    decision = decided(one, other, waits(2, **on(0)))
+    assert ids(decision) == ["t2"]
+    assert (decision.reserved, decision.reservations) == (None, {})
+    for ticket in (one, other):  # each in its own words
+        assert decision.reasons[ticket.id].obstacles == (replace(ahead(ticket), kind=Hindrance.STOPPED),)
 
 
 def test_a_stranger_keeps_only_its_own_device():
-    """The others go on being given."""
     snapshot = a_snapshot(a_device(processes=[a_process()]), a_device(1))
     assert started(on(0), on(1), snapshot=snapshot) == [1]
 
 
-def test_a_silent_driver_makes_nobody_give_up():
-    """What cannot be seen now may be there later, and cores are not kept for it."""
-    decision = decided(a_ticket(0, ANY), a_ticket(1, CPU), snapshot=a_snapshot(driver=DriverState.SILENT))
+@pytest.mark.parametrize("driver", [DriverState.SILENT, DriverState.FAILED, DriverState.MISMATCH])
+def test_a_driver_in_trouble_makes_nobody_give_up(driver):
+    decision = decided(waits(0), waits(1, gpus=0), snapshot=a_snapshot(driver=driver))
     assert not decision.reasons["t0"].never
-    assert [id for id, _ in decision.starts] == ["t1"]
+    assert kinds(decision, "t0") == [Hindrance.UNUSABLE]
+    assert ids(decision) == ["t1"]
+
+
+def test_without_a_driver_nothing_is_waited_for():
+    decision = decided(waits(0), waits(1, gpus=0), snapshot=a_snapshot(driver=DriverState.NO_LIBRARY))
+    assert decision.reasons["t0"].never
+    assert ids(decision) == ["t1"]
 
 
 def test_what_is_too_wide_for_our_affinity_is_not_overtaken():
     """We see only our own CPUs: somebody else's request may fit theirs."""
-    ours = a_topology(total=64)
-    assert started(on(0, threads=32), on(0), on(1), topology=ours) == [2]
-    assert started(on(0, threads=32), on(0), on(1)) == [1, 2]
+    wide = on(0, threads=32)
+    assert started(wide, on(0), on(1), topology=a_topology(total=64)) == [2]
+    assert started(wide, on(0), on(1)) == [1, 2]
+
+
+# ---- the response ratio -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "one", "other"),
+    [
+        ("t0", {}, {}),  # in the order of submission
+        ("t1", {"expect": 3600}, {"expect": 60}),
+        ("t0", {"expect": 36000, "waited": 36001}, {"expect": 600}),  # a long one grows old
+        ("t1", {"expect": 36000, "waited": 35999}, {"expect": 600}),
+        ("t1", {"expect": 36000, "waited": 0}, {"expect": 1, "waited": 0}),  # nobody's ratio is 0 at first
+        ("t0", {"expect": 600, "waited": 600}, {"expect": 1, "waited": 0}),  # a second is not infinitely short
+        ("t1", {"expect": 600, "waited": 540}, {"expect": 1, "waited": 0}),
+        ("t1", {"nice": 1}, {}),
+        ("t1", {}, {"nice": -1}),
+        ("t0", {"nice": 1, "waited": 766}, {}),  # a step is a quarter: 826 * 0.8 > 660
+        ("t1", {"nice": 1, "waited": 764}, {}),
+        ("t0", {}, {"expect": 3601}),  # an hour, where nothing is known
+        ("t1", {}, {"expect": 3599}),
+        ("t1", {}, {"time_limit": 3599}),
+        ("t1", {}, {"expected": 3599}),  # earlier runs
+        ("t1", {"expect": 60, "time_limit": 50}, {"expect": 59}),  # the user's word before the limit
+        ("t1", {"time_limit": 60, "expected": 50}, {"time_limit": 59}),  # the limit before earlier runs
+        ("t1", {"expect": 10, "attained": 7200}, {"expect": 7100, "waited": 600}),  # what has run so long goes on
+        ("t0", {"expect": 7200, "attained": 400, "waited": 1001}, {"expect": 7200}),  # the time it ran is no waiting
+        ("t1", {"expect": 7200, "attained": 400, "waited": 999}, {"expect": 7200}),
+    ],
+)
+def test_who_goes_first(first, one, other):
+    assert ids(decided(waits(0, **one), waits(1, **other), snapshot=ONE)) == [first]
+
+
+@pytest.mark.parametrize(("waited", "first"), [(1261, "t0"), (1259, "t1")])
+def test_a_run_of_four_devices_waits_twice_as_long(waited, first):
+    decision = decided(waits(0, gpus=4, waited=waited), waits(1, waited=600), estimates={"t1": 1e9, "t0": 1e9})
+    assert ids(decision)[0] == first
+    assert [ticket.id for ticket in decision.ranking] == ["t1" if first == "t0" else "t0"]
+
+
+def test_an_estimate_that_is_handed_in_counts_most():
+    tickets = waits(0, expect=60), waits(1, expect=61)
+    assert ids(decided(*tickets, estimates={"t1": 59}, snapshot=ONE)) == ["t1"]
+
+
+@pytest.mark.parametrize(("unknown", "first"), [(600, "t0"), (6000, "t1")])
+def test_a_site_says_how_long_the_unknown_takes(unknown, first):
+    assert ids(decided(waits(0), waits(1, expect=3600), snapshot=ONE, unknown=unknown)) == [first]
+
+
+# ---- patience -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("waited", "first"), [(101, "t0"), (100, "t1")])
+def test_whoever_has_waited_too_long_comes_first(waited, first):
+    tickets = waits(0, expect=1e9, waited=waited), waits(1, expect=1)
+    assert ids(decided(*tickets, snapshot=ONE, patience=100.0))[0] == first
+
+
+def test_of_those_the_first_one_whatever_holds_up_others():
+    """Who may not start in any case does not stand before those who may."""
+    anna, bob = waits(0, waited=1e6), waits(1, "bob", waited=9e5, **on(0), expect=1e9)
+    carl = waits(2, "carl", waited=8, **on(0), expect=1)
+    one = holds(3, user="anna")
+    assert ids(decided(anna, bob, carl, leases=[one], user_limit=1, patience=10.0)) == ["t1"]
+    assert ids(decided(anna, bob, carl, leases=[one], patience=10.0, snapshot=ONE)) == ["t0"]
+
+
+def test_whoever_has_waited_too_long_is_not_put_off_either():
+    """Not even for one that has had less."""
+    tickets = waits(0, waited=1e6, restart_cost=1.0, attained=1e5), waits(1, "bob", 10, expect=60)
+    assert ids(decided(*tickets, snapshot=ONE)) == ["t1"]
+    assert ids(decided(*tickets, snapshot=ONE, patience=1e5)) == ["t0"]
+
+
+def test_patience_is_stronger_than_the_cap():
+    tickets = waits(0, waited=1e6), waits(1, "bob")
+    more = {"leases": [holds(1, user="anna")], "snapshot": a_snapshot(a_device(), a_device(1)), "cap": 0.5}
+    assert ids(decided(*tickets, **more)) == ["t1"]
+    assert ids(decided(*tickets, **more, patience=1e5)) == ["t0"]
 
 
 # ---- reasons ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_for_whom():
-    """For the first that waits for it."""
-    decision = decided(a_ticket(0, on(1)), a_ticket(1, on(1, 2)), leases=busy(1))
-    assert decision.reservations == {"GPU-1": "t0", "GPU-2": "t1"}
-
-
 def test_those_ahead_are_named():
     """In the order of their turns, only those that want the same, and beside other obstacles with the device."""
-    first, second, third = (a_ticket(n, on(n % 2), user) for n, user in enumerate(["anna", "bob", "carla"]))
-    behind = (a_ticket(3, on(0)), a_ticket(4, ANY), a_ticket(5, on(0, 1)))
-    reasons = decided(first, second, third, *behind, leases=busy(0, 1, 2, 3)).reasons
-    assert reasons["t3"].obstacles == (ahead(first), ahead(third))
-    assert reasons["t5"].obstacles[1:] == (ahead(first), ahead(second), ahead(third))
-    kinds = [(obstacle.kind, obstacle.device) for obstacle in reasons["t4"].obstacles]
-    assert kinds == [(Hindrance.QUEUE, 0)] * 3 + [(Hindrance.QUEUE, 1), (Hindrance.LEASE, 2), (Hindrance.LEASE, 3)]
-    assert reasons["t4"].obstacles[3] == ahead(second, device=1)
+    first, second, third = (waits(n, user, **on(n % 2)) for n, user in enumerate(["anna", "bob", "carl"]))
+    behind = (waits(3, "dora", 500, **on(0)), waits(4, "dora", 400), waits(5, "dora", 10, **on(0, 1)))
+    decision = decided(first, second, third, *behind, leases=busy(0, 1, 2, 3))
+    assert [ticket.id for ticket in decision.ranking] == ["t0", "t1", "t2", "t3", "t4", "t5"]
+    less = {"less": True}  # dora holds the machine
+    assert decision.reasons["t3"].obstacles[1:] == (ahead(first, **less), ahead(third, **less))
+    named = decision.reasons["t4"].obstacles
+    assert [(one.kind, one.device) for one in named[:4]] == [(Hindrance.LEASE, index) for index in range(4)]
+    assert [one.kind for one in named[4:]] == [Hindrance.QUEUE] * 4
+    assert named[4].what == "4 runs"
 
 
 def test_a_start_of_this_moment_is_a_lease_to_those_behind():
-    """It is named like one that has run for long."""
-    (obstacle,) = decided(a_ticket(0, on(0), "bob"), a_ticket(1, on(0))).reasons["t1"].obstacles
+    (obstacle,) = decided(waits(0, "bob", 700, **on(0)), waits(1, **on(0))).reasons["t1"].obstacles
     assert (obstacle.kind, obstacle.user, obstacle.what, obstacle.since) == (Hindrance.LEASE, "bob", "job", NOW)
 
 
+def test_what_is_idle_is_kept_and_what_is_in_use_is_leased():
+    """Nothing is kept from whom it is kept for."""
+    wide, other = waits(0, **on(0, 1), expect=1e5), waits(1, waited=1, **on(0, 1), expect=1e5)
+    decision = decided(wide, other, leases=[holds(0, left=100)])
+    assert decision.reserved == ("t0", NOW + 100)
+    assert kinds(decision, "t0") == [Hindrance.LEASE]
+    leased, keeping, before = decision.reasons["t1"].obstacles
+    assert (leased.kind, leased.device, leased.user) == (Hindrance.LEASE, 0, "dora")
+    assert (keeping.kind, keeping.device, keeping.starts, keeping.gpus) == (Hindrance.QUEUE, 1, NOW + 100, 2)
+    assert before == ahead(wide)
+
+
 def test_who_keeps_the_cores_is_named():
-    """Beside those who hold them."""
-    first = a_ticket(0, replace(GREEDY, threads=4, cpus=frozenset({0, 1, 8, 9})))
-    second = a_ticket(1, replace(GREEDY, threads=14))
-    reasons = decided(first, second, leases=[a_lease(cpus=[0])]).reasons
-    assert [obstacle.kind for obstacle in reasons["t1"].obstacles] == [Hindrance.CORES, Hindrance.QUEUE]
-    assert reasons["t1"].obstacles[1] == ahead(first)
+    first = waits(0, **GREEDY, expect=1e6)
+    decision = decided(first, waits(1, waited=1, gpus=0, threads=14, expect=1e6), leases=[holds(cpus=[0])])
+    assert decision.reasons["t0"].obstacles[0].kind is Hindrance.CORES
+    assert kinds(decision, "t1") == [Hindrance.QUEUE] * len(kinds(decision, "t1"))
+    assert decision.reasons["t1"].obstacles[-1] == ahead(first)
 
 
-@pytest.mark.parametrize("leases", [busy(0, 1, 2, 3), [a_lease(cpus=range(16))]])
+def test_who_waits_for_cores_that_are_kept_is_told_for_whom():
+    """A device is free, and so is a core; all of them are going to be needed in a minute."""
+    whole, late = waits(0, waited=1e6, gpus=0, threads=16), waits(1)
+    decision = decided(whole, late, leases=[holds(cpus=[0, 8], left=60)])
+    assert (ids(decision), decision.reserved) == ([], ("t0", NOW + 60))
+    assert "t0" in [f"t{one.holder.pid - 200}" for one in decision.reasons["t1"].obstacles]
+
+
+@pytest.mark.parametrize("leases", [busy(0, 1, 2, 3), [holds(cpus=range(16))]])
 def test_a_long_queue_is_counted(leases):
     """The first few are named, whatever everybody waits for."""
-    tickets = [a_ticket(number, ANY) for number in range(1000)]
+    tickets = [waits(number) for number in range(1000)]
     reason = decided(*tickets, leases=leases).reasons["t999"]
-    assert reason.obstacles == (Obstacle(Hindrance.QUEUE, what="999 runs"), *map(ahead, tickets[:3]))
-
-
-# ---- properties ---------------------------------------------------------------------------------------------------
-
-
-@few
-@given(queues(), lease_sets(), snapshots(), topologies(), st.randoms())
-def test_the_order_of_what_is_handed_in_does_not_matter(tickets, leases, snapshot, topology, random):
-    """Every waiter reads the board in an order of its own, and all come to the same decision."""
-    expected = decided(*tickets, leases=leases, snapshot=snapshot, topology=topology)
-    tickets, leases = random.sample(tickets, len(tickets)), random.sample(leases, len(leases))
-    assert decided(*tickets, leases=leases, snapshot=snapshot, topology=topology) == expected
-
-
-@few
-@given(queues(), lease_sets(), snapshots(), topologies())
-def test_everybody_starts_or_has_a_reason(tickets, leases, snapshot, topology):
-    """One of the two, and the reason names something."""
-    decision = decided(*tickets, leases=leases, snapshot=snapshot, topology=topology)
-    ids = [id for id, _ in decision.starts] + list(decision.reasons)
-    assert sorted(ids) == sorted(ticket.id for ticket in tickets)
-    assert all(reason.obstacles and reason.wanted for reason in decision.reasons.values())
-
-
-@few
-@given(queues(), lease_sets(), snapshots(), topologies())
-def test_nobody_is_overtaken(tickets, leases, snapshot, topology):
-    """No start is on a device that an earlier ticket is waiting for and could use."""
-    decision = decided(*tickets, leases=leases, snapshot=snapshot, topology=topology)
-    starts, now = dict(decision.starts), situation(snapshot, topology, Policy(), ())
-    waited_for = set()
-    for ticket in tickets:
-        if ticket.id in starts:
-            assert waited_for.isdisjoint(starts[ticket.id].devices)
-        elif not ticket.stopped and not decision.reasons[ticket.id].never:
-            waited_for |= capable(now, ticket.request)
-            assert waited_for <= decision.reservations.keys() or cores_are_kept(decision)
-
-
-def cores_are_kept(decision):
-    return any(one.kind == Hindrance.CORES for reason in decision.reasons.values() for one in reason.obstacles)
-
-
-@few
-@given(queues(), snapshots(), topologies())
-def test_nothing_is_given_twice(tickets, snapshot, topology):
-    """All starts of one moment can be at the same time."""
-    shares = {ticket.id: ticket.request.share for ticket in tickets}
-    exclusive, cpus = [], []
-    for id, grant in decided(*tickets, snapshot=snapshot, topology=topology).starts:
-        exclusive += grant.devices if not shares[id] else ()
-        cpus += grant.cpus
-    assert len(exclusive) == len(set(exclusive))
-    assert len(cpus) == len(set(cpus))
-
-
-@few
-@given(queues(), lease_sets(), snapshots(), topologies())
-def test_the_first_of_the_queue_waits_for_nobody_in_it(tickets, leases, snapshot, topology):
-    """Somebody can always move on when what runs has ended: no two tickets wait for each other."""
-    reasons = decided(*tickets, leases=leases, snapshot=snapshot, topology=topology).reasons
-    waiting = [ticket.id for ticket in tickets if ticket.id in reasons and not ticket.stopped]
-    first = [reasons[id] for id in waiting if not reasons[id].never][:1]
-    assert all(one.kind != Hindrance.QUEUE for reason in first for one in reason.obstacles)
+    assert reason.obstacles[-4:] == (Obstacle(Hindrance.QUEUE, what="999 runs"), *map(ahead, tickets[:3]))

@@ -1,5 +1,7 @@
 """Refusals as people read them."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,10 @@ def lease(device=0, **changes):
 
 def queue(what, user=None, device=None):
     return Obstacle(Hindrance.QUEUE, device, user, what)
+
+
+def kept(gpus=1, **more):
+    return Obstacle(Hindrance.QUEUE, 1, "bob", "train.py", gpus=gpus, **more)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,15 @@ def queue(what, user=None, device=None):
         ("GPU 1 is hidden by CUDA_VISIBLE_DEVICES", Obstacle(Hindrance.MASKED, 1, what="CUDA_VISIBLE_DEVICES")),
         ("GPU 1 is kept for bob train.py", queue("train.py", "bob", 1)),
         ("GPU 1 is kept for an earlier run", queue(None, device=1)),
+        ("GPU 1 is kept for bob train.py", kept()),
+        ("GPU 1 is kept for bob train.py (4 GPUs)", kept(gpus=4)),
+        ("GPU 1 is 80 % busy with anna (sine_lstm)", Obstacle(Hindrance.BUSY, 1, percent=80, **ANNA)),
+        ("anna holds 1 GPU and others wait: they go first", Obstacle(Hindrance.CAP, user="anna", gpus=1)),
+        ("anna holds 4 GPUs and others wait: they go first", Obstacle(Hindrance.CAP, user="anna", gpus=4)),
+        ("nobody may hold more than 2 GPUs here at a time", Obstacle(Hindrance.LIMIT, user="anna", gpus=2)),
+        ("nobody may hold more than 1 GPU here at a time", Obstacle(Hindrance.LIMIT, user="anna", gpus=1)),
+        ("1 GPU is left to short runs", Obstacle(Hindrance.LANE, user="anna", gpus=1)),
+        ("2 GPUs are left to short runs", Obstacle(Hindrance.LANE, user="anna", gpus=2)),
         ("anna (sine_lstm) holds cores for 2h 5m", Obstacle(Hindrance.CORES, **ANNA)),
     ],
 )
@@ -191,3 +206,43 @@ def test_always_one_printable_line(refusal):
     text = sentence(refusal, NOW)
     assert text.isprintable()
     assert len(text) <= len(refusal.wanted) + 1500
+
+
+# ---- turns --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "later"), [("%H:%M", 60), ("%a %d %b, %H:%M", 200_000)])
+def test_about_when_a_device_is_taken(shape, later):
+    """The time of day, with the date if it is not today's."""
+    when = time.strftime(shape, time.localtime(NOW + later))
+    assert said(kept(2, starts=NOW + later)) == (
+        f"waiting for 1 GPU: GPU 1 is kept for bob train.py (2 GPUs) from about {when}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "less"),
+    [
+        ("behind 2 runs: bob train.py, carl big.py", (False, False)),
+        ("behind 2 runs: bob train.py, carl big.py", (True, False)),
+        ("behind 2 runs of users who have had less: bob train.py, carl big.py", (True, True)),
+    ],
+)
+def test_behind_whom(expected, less):
+    """Whether those ahead have had less is said where it is true of all of them."""
+    ahead = (queue("train.py", "bob"), queue("big.py", "carl"))
+    assert said(*(one._replace(less=is_so) for one, is_so in zip(ahead, less, strict=True))) == expected
+
+
+def test_behind_many_runs_of_one_user_who_has_had_less():
+    """Their number leads."""
+    ahead = (queue("12 runs"), queue("a", "bob"), queue("b", "bob"))
+    expected = "behind 12 runs of a user who has had less: bob a, bob b, …"
+    assert said(*(one._replace(less=True) for one in ahead)) == expected
+
+
+def test_what_is_in_the_way_and_who_is_ahead():
+    """First what would have to change, then those who get it before."""
+    assert said(lease(), queue("train.py", "bob")) == (
+        "waiting for 1 GPU: GPU 0 is leased by anna (sine_lstm) for 2h 5m; behind 1 run: bob train.py"
+    )

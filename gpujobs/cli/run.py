@@ -54,6 +54,7 @@ class JobCommand(click.Command):
 @click.option(
     "--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit."
 )
+@click.option("--nice", type=click.IntRange(0, 19), default=0, metavar="0-19", help="Let others go first, the more so.")
 @click.option(
     "--wait", "patience", type=DURATION, metavar="DURATION", help="Wait so long for a turn, then exit with 75."
 )

@@ -40,7 +40,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from gpujobs.errors import BoardError
+from gpujobs.errors import BoardError, CorruptClaim
 from gpujobs.machine import boardfolder, claimfile, claimtext, locks, procs
 from gpujobs.machine.boardfolder import ADVICE
 from gpujobs.machine.claimfile import Trouble, new_id
@@ -51,7 +51,7 @@ _LOOKED_AT = 64  # that many tickets from the front are asked whether their wait
 
 AnyClaim = TypeVar("AnyClaim", Ticket, Lease)
 
-__all__ = ["Board", "Claims", "HeldClaim", "Trouble", "new_id", "next_number"]
+__all__ = ["Board", "Claims", "HeldClaim", "Trouble", "new_id", "next_number", "with_state"]
 
 
 class Claims(NamedTuple):
@@ -65,6 +65,15 @@ class Claims(NamedTuple):
     def corrupt(self) -> Trouble | None:
         """A live claim that cannot be read, if there is one."""
         return next((trouble for trouble in self.troubles if trouble.live), None)
+
+    def check(self) -> None:
+        """Raise CorruptClaim if something is held and nobody can tell what."""
+        if (trouble := self.corrupt) is not None:
+            raise CorruptClaim(
+                f"the claim {trouble.path} of {trouble.user} is held by a live process but cannot be read "
+                f"({trouble.message}), so nobody knows what it holds; ask {trouble.user} to end that run, or an "
+                "administrator to remove the file"
+            )
 
 
 class HeldClaim(Generic[AnyClaim]):
@@ -171,14 +180,12 @@ class Board:
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
-    def read(self, up_to: int | None = None) -> Claims:
-        """Every live claim; of the tickets, only those with numbers up to this one."""
+    def read(self) -> Claims:
+        """Every live claim. Of the first tickets it is known whether their waiters are suspended."""
         tickets: list[Ticket] = []
         leases: list[Lease] = []
         troubles: list[Trouble] = []
-        for name, number in self._names():
-            if up_to is not None and number is not None and number > up_to:
-                continue
+        for name in self._names():
             found = self._read_one(name)
             if isinstance(found, Ticket):
                 tickets.append(found)
@@ -188,18 +195,17 @@ class Board:
                 troubles.append(found)
         tickets.sort(key=lambda ticket: (ticket.number, ticket.id))
         leases.sort(key=lambda lease: (lease.since, lease.id))
-        front = (_with_state(ticket) for ticket in tickets[:_LOOKED_AT])
+        front = map(with_state, tickets[:_LOOKED_AT])
         return Claims((*front, *tickets[_LOOKED_AT:]), tuple(leases), tuple(troubles))
 
-    def ahead(self, number: int) -> int:
-        """About how many tickets there are before this number, by their names alone: dead ones count too."""
-        return sum(other is not None and other < number for _, other in self._names())
+    def present(self, ids: frozenset[str]) -> int:
+        """About how many of these claims there are, by their names alone: dead ones count too."""
+        return sum(claimfile.id_in(name) in ids for name in self._names())
 
-    def _names(self) -> list[tuple[str, int | None]]:
-        """The names that claims have, and of tickets the numbers."""
+    def _names(self) -> list[str]:
+        """The names that are those of claims."""
         try:
-            matches = [match for name in os.listdir(self.folder) if (match := claimfile.NAME.fullmatch(name))]
-            return [(match[0], int(match[1]) if match[1] else None) for match in matches]
+            return [name for name in os.listdir(self.folder) if claimfile.NAME.fullmatch(name)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -294,6 +300,7 @@ def next_number(claims: Claims) -> int:
     return 1 + max((ticket.number for ticket in claims.tickets if ticket.number < 2**53), default=0)
 
 
-def _with_state(ticket: Ticket) -> Ticket:
+def with_state(ticket: Ticket) -> Ticket:
+    """The ticket as its waiter is now: suspended, or able to take its turn."""
     suspended = procs.state(ticket.holder) in tuple(_SUSPENDED)
-    return replace(ticket, stopped=True) if suspended else ticket
+    return replace(ticket, stopped=suspended)

@@ -47,6 +47,13 @@ def file_name(claim: Ticket | Lease) -> str:
     return f"{kind(claim)}{number}-{claim.id}.json"
 
 
+def id_in(name: str) -> str:
+    """The id of a claim, as its file's name tells it."""
+    match = NAME.fullmatch(name)
+    assert match is not None
+    return match[2]
+
+
 def parse(name: str, descriptor: int, status: os.stat_result, user: str) -> Ticket | Lease:
     """The claim in an open file; raises BadClaim, after a second and third look."""
     if status.st_size > _LARGEST:

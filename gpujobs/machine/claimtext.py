@@ -73,6 +73,8 @@ def _ticket_body(ticket: Ticket) -> dict[str, Any]:
         "number": ticket.number,
         "since": ticket.since,
         "holder": list(ticket.holder),
+        "expected": ticket.expected,
+        "attained": ticket.attained,
         "request": {
             "name": request.name,
             "gpus": request.gpus,
@@ -84,6 +86,9 @@ def _ticket_body(ticket: Ticket) -> dict[str, Any]:
             "cpus": None if request.cpus is None else format_cpu_list(request.cpus),
             "time_limit": request.time_limit,
             "expect": request.expect,
+            "nice": request.nice,
+            "restart_cost": request.restart_cost,
+            "utilisation": request.utilisation,
         },
     }
 
@@ -103,6 +108,10 @@ def _lease_body(lease: Lease) -> dict[str, Any]:
         "run_number": lease.run_number,
         "session": lease.session,
         "ends": lease.ends,
+        "restart_cost": lease.restart_cost,
+        "utilisation": lease.utilisation,
+        "attained": lease.attained,
+        "yielding": lease.yielding,
     }
 
 
@@ -115,6 +124,8 @@ def _read_ticket(body: Mapping[str, Any], id: str, uid: int, user: str) -> Ticke
         since=_number(body["since"]),
         request=_read_request(body["request"]),
         holder=_process(body["holder"]),
+        expected=_optional(_number, body.get("expected")),
+        attained=_number(body.get("attained", 0)),
     )
 
 
@@ -130,6 +141,9 @@ def _read_request(body: Mapping[str, Any]) -> Request:
         cpus=_optional(_cpus, body["cpus"]),
         time_limit=_optional(_number, body["time_limit"]),
         expect=_optional(_number, body["expect"]),
+        nice=_whole(body.get("nice", 0)),
+        restart_cost=_optional(_number, body.get("restart_cost")),
+        utilisation=_optional(_whole, body.get("utilisation")),
     )
 
 
@@ -149,6 +163,10 @@ def _read_lease(body: Mapping[str, Any], id: str, uid: int, user: str) -> Lease:
         run_number=_optional(_whole, body["run_number"]),
         session=_optional(_whole, body["session"]),
         ends=_optional(_number, body["ends"]),
+        restart_cost=_optional(_number, body.get("restart_cost")),
+        utilisation=_optional(_whole, body.get("utilisation")),
+        attained=_number(body.get("attained", 0)),
+        yielding=bool(body.get("yielding", False)),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpujobs.errors import ConfigError, UsageError
-from gpujobs.model import Policy
+from gpujobs.model import Policy, QueuePolicy
 from gpujobs.units import parse_duration, parse_size
 
 SITE_FILE = Path("/etc/gpujobs/config.toml")
@@ -29,6 +29,7 @@ class Settings(NamedTuple):
     job_dirs: tuple[Path, ...] = ()  # of the site
     threads: int | None = None  # for a run that does not say
     policy: Policy = Policy()
+    queue: QueuePolicy = QueuePolicy()
     scenario: str | None = None  # a scripted machine instead of this one
 
 
@@ -108,6 +109,22 @@ def _margin(value: Any) -> float:
     return float(value)
 
 
+def _queue(value: Any) -> QueuePolicy:
+    from gpujobs.records.queuesettings import KEYS, changed
+
+    if not isinstance(value, Mapping):
+        raise ValueError("a table [queue] is expected")
+    policy = QueuePolicy()
+    for key, one in value.items():
+        if key not in KEYS:
+            raise ValueError(f"there is no {key!r} in it; there are: {', '.join(KEYS)}")
+        try:
+            policy = changed(policy, key, one)
+        except (ValueError, UsageError) as error:
+            raise ValueError(f"{key} = {one!r}: {error}") from None
+    return policy
+
+
 _POLICY: dict[str, Callable[[Any], Any]] = {
     "memory_margin": _margin,
     "unaccounted": _bytes,
@@ -120,6 +137,7 @@ _SITE_KEYS: dict[str, Callable[[Any], Any]] = {
     "board_dir": _path,
     "job_dirs": _paths,
     "threads": _whole,
+    "queue": _queue,
     **_POLICY,
 }
 assert set(_SITE_KEYS) | set(_USER_KEYS) <= set(Settings._fields) | set(_POLICY)

@@ -26,6 +26,7 @@ class Wish:
     threads: int | None = None
     time_limit: float | None = None
     expect: float | None = None
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def build(name: str, wish: Wish, usual: int, snapshot: Snapshot, topology: CpuTo
         cpus=topology.cpus if len(topology.cpus) < topology.total else None,
         time_limit=wish.time_limit,
         expect=wish.expect,
+        nice=wish.nice,
     )
     return Answer(request, tuple(notes))
 

@@ -34,6 +34,11 @@ def choose(
     return frozenset(chosen) if len(chosen) >= n else None
 
 
+def free(topology: CpuTopology, taken: frozenset[int], allowed: frozenset[int] | None = None) -> int:
+    """The most threads that :func:`choose` could give now."""
+    return sum(len(usable) for core, usable in _cores(topology, allowed) if core.isdisjoint(taken))
+
+
 def clamp(topology: CpuTopology, n: int, allowed: frozenset[int] | None = None) -> int:
     """``n``, or as many threads as :func:`choose` could give if nobody held any."""
     return min(n, sum(len(usable) for _, usable in _cores(topology, allowed)))

@@ -46,6 +46,7 @@ def passing(occupancy: Occupancy, request: Request, situation: Situation) -> Obs
         or _stranger(occupancy, situation.snapshot.taken_at)
         or _unknown(occupancy, request, situation.policy)
         or (_no_room_beside(occupancy, request, situation.policy) if request.share else None)
+        or (_too_busy(occupancy, request) if request.share else None)
         or (_no_room_alone(occupancy, request, situation.policy) if not request.share else None)
     )
 
@@ -138,6 +139,23 @@ def _no_room_alone(occupancy: Occupancy, request: Request, policy: Policy) -> Ob
     if free < _needed(request, policy):
         return Obstacle(Hindrance.MEMORY, device.label, what="free", memory=free)
     return None
+
+
+def _too_busy(occupancy: Occupancy, request: Request) -> Obstacle | None:
+    """Whether those on it and the request would want more than all of its time.
+
+    Two training jobs slow each other down by a few percent as long as the sum of what each uses alone stays within
+    100 % (Lucid, Hu et al., ASPLOS 2023). Where nobody has said what the leases use, the device shows what it does now.
+    """
+    if not occupancy.leases:
+        return None
+    told = [lease.utilisation for lease in occupancy.leases]
+    known = sum(one for one in told if one is not None)
+    busy = max(known, occupancy.device.utilisation or 0) if None in told else known
+    if busy + (1 if request.utilisation is None else request.utilisation) <= 100:
+        return None
+    largest = max(zip(told, occupancy.leases, strict=True), key=lambda pair: pair[0] or 0)[1]
+    return of_lease(Hindrance.BUSY, largest, occupancy.device.label)._replace(percent=busy)
 
 
 def _no_room_beside(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle | None:

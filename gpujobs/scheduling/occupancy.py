@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gpujobs.model import CpuTopology, Device, GpuProcess, Lease, Policy, Snapshot, replace
+from gpujobs.states import DriverState, Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,12 @@ class Occupancy:
 
 def occupancy(device: Device, leases: Iterable[Lease]) -> Occupancy:
     """Who is on this device, of all leases."""
-    here = tuple(sorted((lease for lease in leases if device.uuid in lease.devices), key=_age))
+    return _occupied(device, tuple(sorted((lease for lease in leases if device.uuid in lease.devices), key=_age)))
+
+
+def _occupied(device: Device, here: tuple[Lease, ...]) -> Occupancy:
+    if not device.processes:
+        return Occupancy(device, here, (0,) * len(here))
     owned: list[list[GpuProcess]] = [[] for _ in here]
     strangers = []
     for process in device.processes or ():
@@ -107,6 +113,11 @@ class Situation:
         """CPUs that are held or kept."""
         return self.kept_cpus.union(*(lease.cpus for lease in self.leases))
 
+    def holding(self, leases: Iterable[Lease]) -> Situation:
+        """The same machine with these leases, and no others."""
+        held = tuple(sorted(leases, key=_age))
+        return replace(self, leases=held, occupancies=_held(self.occupancies, held, self.policy.memory_margin))
+
     def after(self, lease: Lease) -> Situation:
         """The same with one more lease."""
         leases = tuple(sorted((*self.leases, lease), key=_age))
@@ -116,17 +127,41 @@ class Situation:
         return replace(self, leases=leases, occupancies=_with_promises(occupancies, self.policy.memory_margin))
 
 
+def cleaned(snapshot: Snapshot) -> Snapshot:
+    """The snapshot as if everything on the usable devices had just gone."""
+
+    def clean(device: Device) -> Device:
+        if device.health is Health.UNUSABLE:
+            return device
+        return replace(device, processes=(), memory_used=0, memory_free=device.memory_total, utilisation=0)
+
+    return replace(snapshot, driver=DriverState.OK, devices=tuple(map(clean, snapshot.devices)))
+
+
 def situation(snapshot: Snapshot, topology: CpuTopology, policy: Policy, leases: Iterable[Lease]) -> Situation:
     """What is taken of a machine by these leases and by strangers."""
-    held = tuple(sorted(leases, key=_age))
-    devices = sorted(snapshot.devices, key=lambda device: device.place)
-    occupancies = _with_promises(tuple(occupancy(device, held) for device in devices), policy.memory_margin)
-    return Situation(snapshot, topology, policy, held, occupancies)
+    bare = tuple(_occupied(device, ()) for device in sorted(snapshot.devices, key=lambda device: device.place))
+    return Situation(snapshot, topology, policy, (), bare).holding(leases)
+
+
+def _held(bare: Iterable[Occupancy], leases: Iterable[Lease], margin: float) -> tuple[Occupancy, ...]:
+    """The devices with these leases on them, which come oldest first."""
+    on: dict[str | None, list[Lease]] = {}
+    for lease in leases:
+        for uuid in set(lease.devices):
+            on.setdefault(uuid, []).append(lease)
+    found = (
+        _occupied(one.device, tuple(on.get(one.device.uuid, ()))) if one.leases or one.device.uuid in on else one
+        for one in bare
+    )
+    return _with_promises(tuple(found), margin)
 
 
 def _with_promises(occupancies: tuple[Occupancy, ...], margin: float) -> tuple[Occupancy, ...]:
     """The same, with what is promised of memory that several slices share."""
     places = [(one, place) for one in occupancies if (place := _instance(one.device)) is not None]
+    if not places:
+        return occupancies
     promised = {
         one.device.place: _sum(
             _not_used_yet(other, margin) for other, there in places if there == place and other != one

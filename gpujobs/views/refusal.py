@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from gpujobs.model import Hindrance, Obstacle, Refusal
@@ -31,6 +32,8 @@ def _never(refusal: Refusal, now: float) -> str:
     if any(obstacle.kind in (Hindrance.MISSING, Hindrance.CORES) for obstacle in obstacles):
         asked = "was" if wanted.startswith(("1 ", "GPU ")) else "were"
         return f"{wanted} {asked} asked for, {_words(obstacles[0].what)}"
+    if any(obstacle.kind in (Hindrance.LIMIT, Hindrance.LANE) for obstacle in obstacles):
+        return f"{wanted} cannot be had here: {_clauses(obstacles, now)}"
     if len(obstacles) == 1 and obstacles[0].device is None:
         return _words(obstacles[0].what)
     sizes = [obstacle.memory or 0 for obstacle in obstacles if obstacle.kind is Hindrance.MEMORY]
@@ -69,7 +72,7 @@ def _predicates(obstacles: Sequence[Obstacle], now: float) -> Mapping[tuple[str,
         else:
             said.setdefault(_predicate(obstacle, now), []).append(obstacle)
     for device, tickets in ahead.items():
-        said.setdefault(("is", _ahead(tickets, "behind" if device is None else "kept for")), []).extend(tickets)
+        said.setdefault(("is", _ahead(tickets, "behind" if device is None else "kept for", now)), []).extend(tickets)
     return said
 
 
@@ -85,17 +88,38 @@ def _clause(verb: str, rest: str, devices: Sequence[int | str]) -> str:
     return f"{subject} {_PLURAL.get(verb, verb) if len(devices) > 1 else verb} {rest}"
 
 
-def _ahead(tickets: Sequence[Obstacle], how: str) -> str:
-    """``behind 2 runs: anna sine_lstm, bob train.py``, or ``kept for anna sine_lstm``."""
+def _ahead(tickets: Sequence[Obstacle], how: str, now: float) -> str:
+    """``behind 2 runs: anna sine_lstm, bob train.py``, or ``kept for anna sine_lstm (4 GPUs) from about 15:20``."""
+    if how == "kept for" and len(tickets) == 1 and tickets[0].gpus is not None:
+        return f"{how} {_kept_for(tickets[0], now)}"
     named = [_who(ticket.user, ticket.what) for ticket in tickets if ticket.user is not None]
     if not named:
         return f"{how} an earlier run"
     count = next((_words(ticket.what) for ticket in tickets if ticket.user is None), None)
     if count is not None:
-        return f"{how} {count}: {', '.join(named)}, …"
+        return f"{how} {count}{_of_whom(tickets)}: {', '.join(named)}, …"
     if how == "behind":
-        how = f"behind {len(named)} run{'' if len(named) == 1 else 's'}:"
+        how = f"behind {len(named)} run{'' if len(named) == 1 else 's'}{_of_whom(tickets)}:"
     return f"{how} {', '.join(named)}"
+
+
+def _of_whom(tickets: Sequence[Obstacle]) -> str:
+    if not all(ticket.less for ticket in tickets):
+        return ""
+    one = len({ticket.user for ticket in tickets if ticket.user is not None}) == 1
+    return " of a user who has had less" if one else " of users who have had less"
+
+
+def _kept_for(ticket: Obstacle, now: float) -> str:
+    wide = f" ({ticket.gpus} GPUs)" if ticket.gpus and ticket.gpus > 1 else ""
+    from_when = "" if ticket.starts is None else f" from about {clock(ticket.starts, now)}"
+    return f"{_who(ticket.user, ticket.what)}{wide}{from_when}"
+
+
+def clock(at: float, now: float) -> str:
+    """A time of day that is to come: 15:20, with the date if it is not today's."""
+    when, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M" if when[:3] == today[:3] else "%a %d %b, %H:%M", when)
 
 
 # ---- one obstacle: what is said of its device, verb and rest ----------------------------------------------------
@@ -115,6 +139,15 @@ def _predicate(one: Obstacle, now: float) -> tuple[str, str]:
             return "has", f"a process that cannot be seen from here: pid {one.pid}{_size(one)}"
         case Hindrance.STOPPED:
             return "", "its waiter is suspended and cannot take its turn"
+        case Hindrance.BUSY:
+            return "is", f"{one.percent} % busy with {_holder(one)}"
+        case Hindrance.CAP:
+            held = f"{one.gpus} GPU{'' if one.gpus == 1 else 's'}"
+            return "", f"{_words(one.user)} holds {held} and others wait: they go first"
+        case Hindrance.LIMIT:
+            return "", f"nobody may hold more than {one.gpus} GPU{'' if one.gpus == 1 else 's'} here at a time"
+        case Hindrance.LANE:
+            return "", f"{one.gpus} GPU{' is' if one.gpus == 1 else 's are'} left to short runs"
         case _:
             return _state(one)
 

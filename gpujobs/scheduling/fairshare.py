@@ -1,0 +1,48 @@
+"""Who has had how much: GPU-seconds that are forgotten with a half-life, and what follows for the next turn.
+
+The factor is that of Slurm's classic fair share, 2^(-usage / share), where all who have had something lately have the
+same share. Whoever has had more than that is put behind, and nobody is put behind for having been there alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from gpujobs.model import Lease
+
+_ACTIVE = 0.001  # of all usage; whoever has less does not count among those who share
+
+
+def decayed(usage: float, seconds: float, half_life: float) -> float:
+    """What is left of some usage after a time."""
+    return usage * math.exp2(-max(0.0, seconds) / half_life)
+
+
+def accrued(devices: int, seconds: float, half_life: float) -> float:
+    """GPU-seconds that devices held until now for so long have brought, what is old of it counting less."""
+    rate = math.log(2) / half_life
+    return devices * -math.expm1(-rate * max(0.0, seconds)) / rate
+
+
+def with_leases(usage: Mapping[int, float], leases: Iterable[Lease], now: float, half_life: float) -> dict[int, float]:
+    """The usage of each user (by uid), what they hold at present included."""
+    total = {uid: had for uid, had in usage.items() if had > 0}
+    for lease in sorted(leases, key=_sorted):
+        if lease.devices:
+            more = accrued(len(lease.devices), now - lease.since, half_life)
+            total[lease.uid] = total.get(lease.uid, 0.0) + more
+    return total
+
+
+def _sorted(lease: Lease) -> tuple[float, str]:
+    return lease.since, lease.id  # sums of floats depend on the order
+
+
+def factors(usage: Mapping[int, float]) -> dict[int, float]:
+    """From near 0 to 1 for each user who has had something; 1 for everybody else."""
+    total = math.fsum(usage.values())
+    if total <= 0:
+        return {}
+    active = sum(had > _ACTIVE * total for had in usage.values())
+    return {uid: 2.0 ** (-had / total * active) for uid, had in usage.items()}
