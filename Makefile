@@ -45,8 +45,13 @@ monitors: $(VENV)/has-jobs-bench ## write docs/monitors.md anew: what nvitop, gp
 pictures: $(VENV)/has-jobs ## train the built-in jobs, and keep small copies of their figures for docs/jobs.md
 	$(BIN)/python docs/generate_pictures.py $(DATA)
 
-bench: $(VENV)/has-jobs-bench ## the measurements behind the README's claims
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+TRACES ?= $(or $(GPUJOBS_TEST_DATA),../shared/data)/traces
+bench: $(VENV)/has-jobs-bench ## the measurements behind the README's claims; those of the queue need TRACES=FOLDER
+	@set -e; for file in $(filter-out benchmarks/queuepolicy.py benchmarks/subsets.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$file"; $(BIN)/python "$$file"; done
+	@if test -d "$(TRACES)"; then echo "== benchmarks/queuepolicy.py"; \
+		$(BIN)/python benchmarks/queuepolicy.py "$(TRACES)" --save; \
+		else echo "no traces in $(TRACES): the queue's policy is not measured" >&2; fi
 
 venv: $(VENV)/made ## an empty environment
 

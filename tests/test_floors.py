@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "gpujobs"
 GROUND, NOUNS, ROOMS, ORCHESTRATION, DOORS = range(5)
 FLOORS = {
     **dict.fromkeys(("errors", "units", "job"), GROUND),
-    **dict.fromkeys(("states", "model", "runmodel", "facts", "findings"), NOUNS),
+    **dict.fromkeys(("states", "model", "runmodel", "replaymodel", "facts", "findings"), NOUNS),
     **dict.fromkeys(("scheduling", "diagnosis", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(
         ("host", "target", "turn", "run", "supervisor", "holding", "freeing", "outcome", "past"), ORCHESTRATION
     ),
-    **dict.fromkeys(("agent", "simulate", "notebook", "seeing", "doctor", "testing"), ORCHESTRATION),
+    **dict.fromkeys(("agent", "simulation", "notebook", "seeing", "doctor", "testing"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }
 EFFECTS = {"os", "time", "subprocess", "pathlib", "sqlite3", "socket", "random", "pynvml"}
@@ -44,7 +44,8 @@ def allowed(here, target, late):
         below = FLOORS[there] < FLOORS[room] or (FLOORS[there] == FLOORS[room] != ROOMS) or there == room
         return below or rest == ["__version__"]
     return not (
-        (top in {"", "numpy", "matplotlib"})  # "" is a relative import: floors are read from whole paths
+        (top in {"", "numpy"})  # "" is a relative import: floors are read from whole paths
+        or (top == "matplotlib" and here != "views.replay_picture")
         or (top == "torch" and not (here == "notebook" and late))
         or (top == "pynvml" and not here.startswith("machine.nvml"))
         or (room == "job" and top not in sys.stdlib_module_names)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "show": "gpujobs.cli.records:show",
     "logs": "gpujobs.cli.records:logs",
     "doctor": "gpujobs.cli.doctor:doctor",
+    "simulate": "gpujobs.cli.simulate:simulate",
     "completion": "gpujobs.cli.completion:completion",
 }
 
