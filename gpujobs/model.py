@@ -266,6 +266,22 @@ class Hindrance(StrEnum):
     LANE = "kept for short runs"
 
 
+# What may change without anybody telling us.
+UNANNOUNCED = frozenset(
+    {
+        Hindrance.STRANGER,
+        Hindrance.UNSEEN,
+        Hindrance.UNACCOUNTED,
+        Hindrance.MEMORY,
+        Hindrance.UNKNOWN_MEMORY,
+        Hindrance.UNUSABLE,
+        Hindrance.PROHIBITED,
+        Hindrance.MISSING,
+        Hindrance.BUSY,
+    }
+)
+
+
 class Obstacle(NamedTuple):
     """One thing in the way: which device, who, what, how much memory, since when."""
 

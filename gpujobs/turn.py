@@ -19,6 +19,7 @@ from gpujobs.machine import procs
 from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number, with_state
 from gpujobs.machine.watch import Watch
 from gpujobs.model import (
+    UNANNOUNCED,
     Grant,
     Hindrance,
     Lease,
@@ -33,22 +34,12 @@ from gpujobs.model import (
 from gpujobs.scheduling import order
 from gpujobs.scheduling.backlog import expected
 from gpujobs.scheduling.leases import lease_for
+from gpujobs.scheduling.obstacles import of_lease
 from gpujobs.scheduling.occupancy import cleaned
 from gpujobs.states import DriverState
 from gpujobs.units import format_duration
 from gpujobs.views.refusal import sentence
 
-# What may change without anybody telling us.
-_UNANNOUNCED = {
-    Hindrance.STRANGER,
-    Hindrance.UNSEEN,
-    Hindrance.UNACCOUNTED,
-    Hindrance.MEMORY,
-    Hindrance.UNKNOWN_MEMORY,
-    Hindrance.UNUSABLE,
-    Hindrance.PROHIBITED,
-    Hindrance.MISSING,
-}
 _STRANGER_INTERVAL = 2.0
 # Just after a change, a process that has ended may still stand in the driver's list for an instant.
 _SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -231,6 +222,8 @@ class Waiter:
         others = {ticket.id: ticket for ticket in claims.tickets if ticket.id != mine.id and not nested}
         machine = order.Machine(snapshot, self._host.topology)
         settings = order.Settings(self._host.settings.policy, self._host.settings.queue)
+        now = time.monotonic()
+        given: dict[str, float] = {}
         while True:
             decision = order.next((*others.values(), mine), claims.leases, {}, time.time(), {}, machine, settings)
             starts = dict(decision.starts)
@@ -238,18 +231,14 @@ class Waiter:
                 self._those_ahead = frozenset()
                 return starts[mine.id], self._refusal()
             # Whoever is to have what we want must be able to take it, and take it: else nobody would.
-            if real:
-                self._given = {id: self._given.get(id, time.monotonic()) for id in starts}
-            stopped = [replace(others[id], stopped=True) for id in starts if self._is_lost_on(others[id])]
-            if not stopped:
+            able = [id for id in starts if not with_state(others[id]).stopped]
+            given |= {id: self._given.get(id, now) for id in able}
+            lost = [id for id in starts if id not in able or now - given[id] > _TO_TAKE_IT]
+            if not lost:
+                self._given = given if real else self._given
                 self._those_ahead = frozenset(ticket.id for ticket in decision.ahead_of(mine.id))
                 return None, decision.reasons.get(mine.id, self._refusal())
-            others |= {ticket.id: ticket for ticket in stopped}
-
-    def _is_lost_on(self, ticket: Ticket) -> bool:
-        """Whether a turn is lost on somebody who is suspended, or for whatever reason does not take it."""
-        given = self._given.get(ticket.id)
-        return with_state(ticket).stopped or (given is not None and time.monotonic() - given > _TO_TAKE_IT)
+            others |= {id: replace(others[id], stopped=True) for id in lost}
 
     def _refusal(self, *obstacles: Obstacle) -> Refusal:
         return Refusal(obstacles, wanted=self._request.name)
@@ -261,14 +250,18 @@ class Waiter:
             raise DriverError(f"the NVIDIA driver cannot be relied on: {_driver(self._snapshot)}")
         if reason.never:
             raise NoSuchDevice(sentence(reason, time.time()))
-        if (ours := self._held_by_us(reason)) is not None:
+        if (ours := self._held_by_us(claims, reason)) is not None:
             raise GpujobsError(
                 f"this would wait for ever: {ours.what or 'a lease'}, which this process or one that it came from "
                 "holds, is all that stands in the way; release it first, or ask for less"
             )
 
-    def _held_by_us(self, reason: Refusal) -> Obstacle | None:
+    def _held_by_us(self, claims: Claims, reason: Refusal) -> Obstacle | None:
         """A lease of this process or of an ancestor, if nothing but such leases is in the way."""
+        held = [lease for lease in claims.leases if lease.holder in self._family]
+        limit = next((one.gpus for one in reason.obstacles if one.kind is Hindrance.LIMIT), None)
+        if limit is not None and self._request.gpus + sum(len(lease.devices) for lease in held) > limit:
+            return of_lease(Hindrance.LIMIT, held[0])
         in_the_way = [one for one in reason.obstacles if one.kind is not Hindrance.MASKED]
         ours = [one for one in in_the_way if one.holder in self._family]
         return ours[0] if ours and len(ours) == len(in_the_way) else None
@@ -281,7 +274,7 @@ class Waiter:
 
     def _report(self, reason: Refusal) -> None:
         """Tell why, once for each change of reason; not for every megabyte that moves."""
-        told = [replace(one, memory=None, since=None, starts=None) for one in reason.obstacles]
+        told = [replace(one, memory=None, since=None, starts=None, ends=None) for one in reason.obstacles]
         if told != self._told:
             self._told = told
             self._tell(sentence(reason, time.time()))
@@ -297,7 +290,7 @@ class Waiter:
     def _rest(self, watch: Watch, reason: Refusal) -> None:
         """Sleep until another attempt makes sense."""
         # Whoever is far behind need not ask: those in front do, and tell everybody by taking their turn.
-        asking = len(self._those_ahead) <= _FRONT and any(one.kind in _UNANNOUNCED for one in reason.obstacles)
+        asking = len(self._those_ahead) <= _FRONT and any(one.kind in UNANNOUNCED for one in reason.obstacles)
         owed: float | None = None  # since when there has been a change that was only glanced at
         while True:
             pause = self._pause(asking, owed)
@@ -311,8 +304,11 @@ class Waiter:
                 owed = time.monotonic() if owed is None else owed
                 continue
             owed = None
-            if self._may_start() or self._given or self._patience_left() == 0:
+            if self._may_start() or self._somebody_is_to_start() or self._patience_left() == 0:
                 return
+
+    def _somebody_is_to_start(self) -> bool:
+        return any(time.monotonic() - since <= _TO_TAKE_IT for since in self._given.values())
 
     def _pause(self, asking: bool, owed: float | None) -> float:
         """Seconds to sleep if nothing changes."""
@@ -320,7 +316,7 @@ class Waiter:
             return next(self._retries, _STRANGER_INTERVAL)
         if owed is not None:
             return max(0.0, owed + _CLOSE_LOOK - time.monotonic())
-        if self._given:
+        if self._somebody_is_to_start():
             return _LOOK_FOR_OTHERS + _STAGGER * len(self._those_ahead)
         return _INSURANCE
 
@@ -342,8 +338,11 @@ class Waiter:
         """
         assert self._ticket is not None
         claims = self._host.board.read()
-        grant, _ = self._decide(claims, self._ticket.claim, cleaned(self._snapshot), real=False)
-        return grant is not None or not self._ticket.intact()
+        mine = self._ticket.claim
+        worlds = (self._snapshot, cleaned(self._snapshot))  # where more is free, it may be somebody else's turn
+        if any(self._decide(claims, mine, world, real=False)[0] is not None for world in worlds):
+            return True
+        return not self._ticket.intact()
 
 
 def _driver(snapshot: Snapshot) -> str:

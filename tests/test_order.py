@@ -229,9 +229,10 @@ def test_those_ahead_are_named():
     assert named[4].what == "4 runs"
 
 
-def test_a_start_of_this_moment_is_a_lease_to_those_behind():
-    (obstacle,) = decided(waits(0, "bob", 700, **on(0)), waits(1, **on(0))).reasons["t1"].obstacles
-    assert (obstacle.kind, obstacle.user, obstacle.what, obstacle.since) == (Hindrance.LEASE, "bob", "job", NOW)
+def test_what_only_starts_this_moment_holds_nothing_yet():
+    """A device is on its way to it; nobody has leased it."""
+    first = waits(0, "bob", 700, **on(0))
+    assert decided(first, waits(1, **on(0))).reasons["t1"].obstacles == (ahead(first, device=0),)
 
 
 def test_what_is_idle_is_kept_and_what_is_in_use_is_leased():

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from gpujobs.model import Grant, Hindrance, Lease, Obstacle, Refusal, Ticket, replace
+from gpujobs.model import Grant, Hindrance, Lease, Obstacle, ProcessId, Refusal, Ticket, replace
 from gpujobs.scheduling.backlog import Group
 from gpujobs.scheduling.obstacles import passing
 from gpujobs.scheduling.placement import decide
@@ -21,7 +21,10 @@ _MOST_NAMED = 3  # of those ahead; with hundreds of tickets their names would be
 
 
 class Decision:
-    """Every ticket is either among the starts or has a reason."""
+    """Every ticket is either among the starts or has a reason.
+
+    What is not read at once is worked out from the backlog that was handed in: read it before that is changed.
+    """
 
     def __init__(self, turns: Pass) -> None:
         """``turns`` has not run yet."""
@@ -188,17 +191,23 @@ class Reasons(Mapping[str, Refusal]):
 
     def _named(self, obstacle: Obstacle, ticket: Ticket) -> Obstacle:
         """Where a device is kept for somebody: what is on it at present, else for whom."""
+        if obstacle.since == self._pass.now and (about := self._starting.get(obstacle.holder)) is not None:
+            return replace(_obstacle(Hindrance.QUEUE, about), device=obstacle.device)  # it holds nothing yet
         if obstacle.kind is not Hindrance.QUEUE or obstacle.device is None:
             return obstacle
         here = self._pass.situation
         one = next(one for one in here.occupancies if one.device.label == obstacle.device)
         if (present := passing(one, ticket.request, here)) is not None:
-            return present
+            return self._named(present, ticket)
         promised, reservation = self._pass.promised.get(one.device.uuid or ""), self._pass.reservation
         if promised is not None:
             return replace(self._keeping(promised, None), device=obstacle.device)
         assert reservation is not None
         return replace(self._keeping(reservation.ticket, reservation.start), device=obstacle.device)
+
+    @cached_property
+    def _starting(self) -> Mapping[ProcessId | None, Ticket]:
+        return {ticket.holder: ticket for ticket, _ in self._pass.starts.values()}
 
     def _keeping(self, ticket: Ticket, start: float | None) -> Obstacle:
         starts = start if start is not None and math.isfinite(start) else None

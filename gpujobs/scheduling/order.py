@@ -9,7 +9,7 @@ ticket starts that can, and
   to delay it. A ticket that has waited longer than the site's patience comes first, whatever its rank;
 - who would hold more than the **cap** while others wait comes after everybody else, but can hold the reservation;
 - a run that **can restart** and has had much may be asked to yield to one that has had little;
-- the site's limit for each user, and the devices that it keeps for short runs, hold without exception.
+- the site's limit for each user, and the devices that it keeps for short runs, hold whatever else is free.
 
 Where a ticket goes is :mod:`~gpujobs.scheduling.placement`'s business, as for a single request. Estimates order and
 reserve; nothing is ever ended because of one. The order in which tickets and leases are handed in does not matter,

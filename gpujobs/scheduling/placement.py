@@ -76,6 +76,8 @@ def _missing(now: Situation, request: Request) -> tuple[Obstacle, ...]:
     known = {one.device.uuid for one in now.occupancies}
     if missing := [uuid for uuid in request.devices if uuid not in known]:
         return (Obstacle(Hindrance.MISSING, what=f"this machine has no {' or '.join(missing)}"),)
+    if request.devices and len(set(request.devices)) < request.gpus:
+        return (Obstacle(Hindrance.MISSING, what=f"{len(set(request.devices))} of them named"),)
     if not request.devices and request.gpus > len(now.occupancies):
         return (Obstacle(Hindrance.MISSING, what=f"this machine has {len(now.occupancies) or 'none'}"),)
     return ()

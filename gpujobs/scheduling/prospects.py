@@ -54,7 +54,8 @@ class Machine:
         return self._prospects[shape]
 
     def _cannot_be_judged(self, never: Refusal) -> bool:
-        return never.obstacles[0].kind is Hindrance.CORES and len(self.topology.cpus) < self.topology.total
+        cores = bool(never.obstacles) and never.obstacles[0].kind is Hindrance.CORES
+        return cores and len(self.topology.cpus) < self.topology.total
 
     def clean(self, policy: Policy) -> frozenset[str]:
         """The devices on which nothing but a lease can be in the way of a run that wants one for itself."""
