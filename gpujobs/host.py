@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # most commands need only some of these
     from gpujobs.machine.driver import Host as Shows
     from gpujobs.records.catalog import Folder
     from gpujobs.records.store import Store
+    from gpujobs.scheduling import order
 
 
 class Host:
@@ -47,6 +48,15 @@ class Host:
         return cls(config.load(os.environ, home), dict(os.environ), reader)
 
     # ---- seeing -----------------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> order.Settings:
+        """What the site has set about placing and turns."""
+        from gpujobs.scheduling import order  # only who waits needs it
+
+        # A place that somebody yields would be kept for ever: nothing here can ask a run to yield yet.
+        queue = self.settings.queue._replace(yield_cost=-1.0)
+        return order.Settings(self.settings.policy, queue)
 
     @property
     def scripted(self) -> bool:

@@ -14,7 +14,7 @@ from gpujobs.machine.watch import Watch
 from gpujobs.model import Request, replace
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
-from gpujobs.scheduling.estimate import Past, estimate
+from gpujobs.scheduling.estimate import Estimate, Past, estimate
 
 _REMEMBERED = 50  # runs, the latest, that tell how long the next will take
 _LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
@@ -25,12 +25,17 @@ def find(host: Host, wanted: str) -> RunRecord:
     return settled(host, host.store.find(wanted))
 
 
-def expected(host: Host, request: Request) -> float | None:
-    """How long a run should take, in seconds, going by the user's own runs of the same on as many devices."""
-    runs = [run for run in host.store.latest(_REMEMBERED) if run.name == request.name and run.wall is not None]
-    same = [Past(run.wall or 0.0) for run in reversed(runs) if len(run.devices) == request.gpus]
-    found = estimate(request, same)
-    return None if found is None else found.seconds
+def estimated(host: Host, request: Request) -> Estimate | None:
+    """What to expect of a run, going by the user's own runs of the same name on as many devices; None: nobody knows."""
+    runs = [run for run in host.store.latest(_REMEMBERED) if run.name == request.name]
+    return estimate(
+        request,
+        [
+            Past(run.wall, run.peak_gpu_memory, None if run.mean_utilisation is None else round(run.mean_utilisation))
+            for run in reversed(runs)
+            if run.wall is not None and len(run.devices) == request.gpus
+        ],
+    )
 
 
 def latest(host: Host, limit: int) -> list[RunRecord]:

@@ -59,14 +59,15 @@ def run(host: Host, order: Order, tell: Tell) -> int:
     for note in answer.notes:
         tell(note)
     record, folder = host.store.add(_new_record(order.target, cwd))
+    known = past.estimated(host, answer.request)
     waiter = Waiter(
         host,
-        answer.request,
+        answer.request if known is None else replace(answer.request, utilisation=known.utilisation),
         tell,
         patience=order.patience,
         run=record.key,
         run_number=record.number,
-        expected=past.expected(host, answer.request),
+        expected=None if known is None else known.seconds,
     )
     with contextlib.ExitStack() as stack:
         stack.callback(waiter.close)

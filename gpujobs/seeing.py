@@ -154,9 +154,7 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
 
     now = time.time()
     machine = order.Machine(snapshot, host.topology)
-    decision = order.next(
-        claims.tickets, claims.leases, {}, now, {}, machine, order.Settings(host.settings.policy, host.settings.queue)
-    )
+    decision = order.next(claims.tickets, claims.leases, {}, now, {}, machine, host.rules)
     reasons = {id: sentence(refusal, now) for id, refusal in decision.reasons.items()}
     if snapshot.driver is not DriverState.OK:  # whatever else is in the way, nobody gets a device before that is mended
         detail = f" ({snapshot.driver_message})" if snapshot.driver_message else ""

@@ -53,7 +53,7 @@ _FRONT = 16
 _CLOSE_LOOK = 5.0
 # A turn that somebody else does not take would be nobody's: we look whether it is taken, and then pass it over. Longer
 # than a look at a driver may take.
-_LOOK_FOR_OTHERS = 1.0
+_LOOK_FOR_OTHERS = 2.0
 _TO_TAKE_IT = 15.0
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
@@ -98,6 +98,7 @@ class Waiter:
         self._watch: Watch | None = None
         self._those_ahead: frozenset[str] = frozenset()  # the ids of the tickets, when we last looked closely
         self._given: dict[str, float] = {}  # ids of tickets whose turn it is, and since when (monotonic)
+        self._lost: set[str] = set()  # ids of those who have not taken theirs
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
         self._snapshot = Snapshot(self._since)
@@ -221,19 +222,22 @@ class Waiter:
         nested = any(lease.holder in self._family for lease in claims.leases)
         others = {ticket.id: ticket for ticket in claims.tickets if ticket.id != mine.id and not nested}
         machine = order.Machine(snapshot, self._host.topology)
-        settings = order.Settings(self._host.settings.policy, self._host.settings.queue)
         now = time.monotonic()
         given: dict[str, float] = {}
         while True:
-            decision = order.next((*others.values(), mine), claims.leases, {}, time.time(), {}, machine, settings)
+            decision = order.next(
+                (*others.values(), mine), claims.leases, {}, time.time(), {}, machine, self._host.rules
+            )
             starts = dict(decision.starts)
             if mine.id in starts:
                 self._those_ahead = frozenset()
                 return starts[mine.id], self._refusal()
             # Whoever is to have what we want must be able to take it, and take it: else nobody would.
-            able = [id for id in starts if not with_state(others[id]).stopped]
-            given |= {id: self._given.get(id, now) for id in able}
-            lost = [id for id in starts if id not in able or now - given[id] > _TO_TAKE_IT]
+            first = {*starts, *decision.reservations.values()} - {mine.id}
+            able = {id for id in first if not with_state(others[id]).stopped}
+            given |= {id: self._given.get(id, now) for id in able.intersection(starts)}
+            self._lost |= {id for id, since in given.items() if now - since > _TO_TAKE_IT}
+            lost = (first - able) | self._lost.intersection(starts)
             if not lost:
                 self._given = given if real else self._given
                 self._those_ahead = frozenset(ticket.id for ticket in decision.ahead_of(mine.id))
@@ -290,13 +294,18 @@ class Waiter:
     def _rest(self, watch: Watch, reason: Refusal) -> None:
         """Sleep until another attempt makes sense."""
         # Whoever is far behind need not ask: those in front do, and tell everybody by taking their turn.
-        asking = len(self._those_ahead) <= _FRONT and any(one.kind in UNANNOUNCED for one in reason.obstacles)
-        owed: float | None = None  # since when there has been a change that was only glanced at
+        near = len(self._those_ahead) <= _FRONT
+        asking = near and any(one.kind in UNANNOUNCED for one in reason.obstacles)
+        awaiting = near and not self._lost.issuperset(self._given)
+        looked, owed = time.monotonic(), None  # since when there has been a change that was only glanced at
         while True:
-            pause = self._pause(asking, owed)
+            now = time.monotonic()
+            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _LOOK_FOR_OTHERS if awaiting else _INSURANCE
+            if owed is not None:
+                pause = max(0.0, owed + _CLOSE_LOOK - now)
             left = self._patience_left()
             changed = watch.wait(pause if left is None else min(pause, left))
-            if not changed and owed is None:
+            if (not changed and owed is None) or (awaiting and time.monotonic() - looked > _LOOK_FOR_OTHERS):
                 return
             self._retries = iter(_SOON)
             due = owed is not None and time.monotonic() - owed >= _CLOSE_LOOK
@@ -304,21 +313,8 @@ class Waiter:
                 owed = time.monotonic() if owed is None else owed
                 continue
             owed = None
-            if self._may_start() or self._somebody_is_to_start() or self._patience_left() == 0:
+            if self._may_start() or self._patience_left() == 0:
                 return
-
-    def _somebody_is_to_start(self) -> bool:
-        return any(time.monotonic() - since <= _TO_TAKE_IT for since in self._given.values())
-
-    def _pause(self, asking: bool, owed: float | None) -> float:
-        """Seconds to sleep if nothing changes."""
-        if asking:
-            return next(self._retries, _STRANGER_INTERVAL)
-        if owed is not None:
-            return max(0.0, owed + _CLOSE_LOOK - time.monotonic())
-        if self._somebody_is_to_start():
-            return _LOOK_FOR_OTHERS + _STAGGER * len(self._those_ahead)
-        return _INSURANCE
 
     def _is_far_behind(self, watch: Watch) -> bool:
         """After a change: let those ahead go first, then count those of them who are still there."""

@@ -233,7 +233,7 @@ def test_who_only_starts_now_is_put_off():
     back = waits(0, waited=1e6, restart_cost=1.0, attained=1e5)
     decision = decided(back, waits(1, waited=10, **SHORT), snapshot=ONE)
     assert (ids(decision), decision.yields) == (["t1"], {})
-    assert kinds(decision, "t0")[0] is Hindrance.LEASE
+    assert kinds(decision, "t0")[0] is Hindrance.QUEUE
     alone = decided(back, waits(1, waited=10, gpus=0, expect=1e9), snapshot=ONE)
     assert ids(alone) == ["t0", "t1"]
 

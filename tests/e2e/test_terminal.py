@@ -114,8 +114,8 @@ def test_the_terminal_is_left_as_it_was_found(me: Person) -> None:
 def test_one_interrupt_is_the_jobs_business(me: Person) -> None:
     """It may save what it has, and its own code is passed on."""
     code = (
-        "import signal,sys\nsignal.signal(signal.SIGINT, lambda *a: (print('saved', flush=True), sys.exit(7)))\n"
-        "print('ready', flush=True)\nsignal.pause()"
+        "import signal,sys,time\nsignal.signal(signal.SIGINT, lambda *a: (print('saved', flush=True), sys.exit(7)))\n"
+        "print('ready', flush=True)\nwhile True: time.sleep(0.05)"  # a signal just before one long pause would be lost
     )
     with screen(me, *python(code)) as run:
         run.expect("ready")
