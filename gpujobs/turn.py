@@ -54,6 +54,7 @@ _CLOSE_LOOK = 5.0
 # A turn that somebody else does not take would be nobody's: we look whether it is taken, and then pass it over. Longer
 # than a look at a driver may take.
 _LOOK_FOR_OTHERS = 2.0
+_SELDOM = 30.0  # the same for who is far behind
 _TO_TAKE_IT = 15.0
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
@@ -99,6 +100,7 @@ class Waiter:
         self._those_ahead: frozenset[str] = frozenset()  # the ids of the tickets, when we last looked closely
         self._given: dict[str, float] = {}  # ids of tickets whose turn it is, and since when (monotonic)
         self._lost: set[str] = set()  # ids of those who have not taken theirs
+        self._somebody_else = False  # whether it was somebody's turn when we last decided
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
         self._snapshot = Snapshot(self._since)
@@ -229,6 +231,7 @@ class Waiter:
                 (*others.values(), mine), claims.leases, {}, time.time(), {}, machine, self._host.rules
             )
             starts = dict(decision.starts)
+            self._somebody_else = bool(starts)
             if mine.id in starts:
                 self._those_ahead = frozenset()
                 return starts[mine.id], self._refusal()
@@ -296,16 +299,16 @@ class Waiter:
         # Whoever is far behind need not ask: those in front do, and tell everybody by taking their turn.
         near = len(self._those_ahead) <= _FRONT
         asking = near and any(one.kind in UNANNOUNCED for one in reason.obstacles)
-        awaiting = near and not self._lost.issuperset(self._given)
+        awaiting = not self._lost.issuperset(self._given)
         looked, owed = time.monotonic(), None  # since when there has been a change that was only glanced at
         while True:
-            now = time.monotonic()
-            pause = next(self._retries, _STRANGER_INTERVAL) if asking else _LOOK_FOR_OTHERS if awaiting else _INSURANCE
+            others = _LOOK_FOR_OTHERS if near else _SELDOM
+            pause = next(self._retries, _STRANGER_INTERVAL) if asking else others if awaiting else _INSURANCE
             if owed is not None:
-                pause = max(0.0, owed + _CLOSE_LOOK - now)
+                pause = max(0.0, owed + _CLOSE_LOOK - time.monotonic())
             left = self._patience_left()
             changed = watch.wait(pause if left is None else min(pause, left))
-            if (not changed and owed is None) or (awaiting and time.monotonic() - looked > _LOOK_FOR_OTHERS):
+            if (not changed and owed is None) or (awaiting and time.monotonic() - looked > others):
                 return
             self._retries = iter(_SOON)
             due = owed is not None and time.monotonic() - owed >= _CLOSE_LOOK
@@ -315,6 +318,7 @@ class Waiter:
             owed = None
             if self._may_start() or self._patience_left() == 0:
                 return
+            awaiting = awaiting or self._somebody_else  # whether that is taken is worth a look
 
     def _is_far_behind(self, watch: Watch) -> bool:
         """After a change: let those ahead go first, then count those of them who are still there."""

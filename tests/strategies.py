@@ -77,7 +77,7 @@ def lease_for(grant, request, id):
 
 # ---- by Hypothesis ------------------------------------------------------------------------------------------------
 
-few = settings(max_examples=40)  # machines and queues take long to make up
+few = settings(max_examples=25)  # machines and queues take long to make up
 _sizes = st.integers(0, 40).map(GIB.__mul__)
 _supervisors = st.integers(100, 103).map(lambda pid: ProcessId(pid, 1))
 

@@ -73,6 +73,7 @@ def letter_by_letter(torch, char, model, name):
     return torch.log_softmax(answer, dim=1)
 
 
+@pytest.mark.slow
 def test_the_table_of_votes_answers_as_a_loop_over_letters_does(torch, char, model):
     """Names of 1 to 18 letters in one batch, and the gradient of every weight, to 1e-10."""
     both = []

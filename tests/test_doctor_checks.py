@@ -794,6 +794,7 @@ def test_whatever_was_found_is_judged(facts):
     assert all(one.do for one in found if one.severity is PROBLEM)
 
 
+@pytest.mark.slow
 @few
 @given(st.from_type(Facts))
 def test_what_is_to_be_typed_stands_in_backticks(facts):

@@ -71,6 +71,7 @@ def test_a_program_that_fails_says_how(words, reason):
     assert str(caught.value) == reason
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_left(tmp_path):
     program = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     with pytest.raises(Unanswered, match=r"did not answer within 1 s"):

@@ -68,7 +68,7 @@ def fault(function, code, device=None):
     return {"kind": "nvml", "function": function, "code": code} | ({} if device is None else {"device": device})
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(faults, max_size=4))
 def test_whatever_fails_on_some_devices_every_slot_is_there(folder, found):
     header, devices, problem = seen(folder, *found)
@@ -81,7 +81,7 @@ def test_whatever_fails_on_some_devices_every_slot_is_there(folder, found):
         assert device.health is Health.UNUSABLE or all(device.errors.get(name) for name in missing)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(faults, max_size=3), st.integers(1, 2), st.booleans())
 def test_nothing_is_placed_where_something_needed_is_unknown(folder, found, gpus, declared):
     machine = MACHINE | {"strangers": []}

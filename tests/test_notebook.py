@@ -139,6 +139,7 @@ def typed(client: Any, code: str) -> str:
 FIRST_LINE = "import gpujobs; device = gpujobs.torch_device(threads=4, gpu='auto')"
 
 
+@pytest.mark.slow
 def test_a_kernel_holds_its_device_until_it_is_killed(kernel: tuple[Any, Any], board: Board) -> None:
     """One line at the top of the notebook; SIGKILL for the kernel; the device is free."""
     manager, client = kernel

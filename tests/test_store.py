@@ -80,6 +80,7 @@ def test_a_lost_database_reuses_no_number(store: Store, tmp_path: Path) -> None:
     assert Store(tmp_path, tmp_path / "runs").add(a_run())[0].number == 3
 
 
+@pytest.mark.slow
 def test_many_commands_at_once_get_different_numbers(tmp_path: Path) -> None:
     """Each waits for the other's transaction."""
     code = (

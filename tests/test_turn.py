@@ -40,6 +40,7 @@ def holder():
         process.kill()
 
 
+@pytest.mark.slow
 def test_who_waits_takes_no_device_from_a_board_that_was_wiped(scenario, holder):
     """The lease that is in the way is gone from it, its holder is not."""
     scenario("[[devices]]\n")

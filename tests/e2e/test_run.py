@@ -126,6 +126,7 @@ def test_the_kernel_takes_the_job_before_its_supervisor(me: Person) -> None:
     assert me.gpujobs("run", "--", "cat", "/proc/self/oom_score_adj").stdout == "500\n"
 
 
+@pytest.mark.slow
 def test_the_receipt_tells_what_it_took(me: Person) -> None:
     """Measured while it ran."""
     code = "import time\nblock = b'x' * 50_000_000\nwhile time.process_time() < 0.6: pass"
@@ -425,6 +426,7 @@ def test_ended_children_are_seen_whatever_our_parent_did_with_their_signal(me: P
         assert me.run(sys.executable, "-c", code, timeout=20).returncode == 3
 
 
+@pytest.mark.slow
 def test_a_wiped_board_is_restored_at_once(me: Person) -> None:
     """Neither a holder nor a waiter is lost."""
     with me.start_gpujobs("run", "--gpu", "0", *python(READ), stdin=subprocess.PIPE) as holder:

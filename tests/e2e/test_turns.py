@@ -100,13 +100,17 @@ def test_a_claim_that_makes_no_sense_stops_nobody(me: Person) -> None:
 @pytest.mark.slow
 def test_who_does_not_take_a_turn_is_passed_over(me: Person) -> None:
     """Here by a ticket whose holder never looks; it could be one whose driver hangs, or of an older version."""
-    with subprocess.Popen(["sleep", "120"]) as somebody:
-        first = a_ticket(1, since=0.0, request=Request("first", gpus=2, expect=1.0), holder=identify(somebody.pid))
-        held = board().ticket(first)
+    wanted = Request("first", gpus=2, expect=1.0)
+    with holding(me, "--gpus", "2") as run, subprocess.Popen(["sleep", "200"]) as somebody:
+        them = [a_ticket(number, since=0.0, request=wanted, holder=identify(somebody.pid)) for number in (1, 2)]
+        held = [board().ticket(ticket) for ticket in them]
         try:
-            done = me.gpujobs("run", "--gpus", "2", "--expect", "9h", "--", "echo", "done", timeout=120)
+            with waiting(me, "--gpus", "2", "--expect", "9h", number=3) as last:
+                run.communicate()
+                out, said = last.communicate(timeout=150)
         finally:
-            held.release()
+            for claim in held:
+                claim.release()
             somebody.kill()
-    assert (done.stdout, done.returncode) == ("done\n", 0)
-    assert "GPUs 0, 1 are kept for " in done.stderr
+    assert (out, last.returncode) == ("done\n", 0)
+    assert "GPUs 0, 1 are kept for " in said
