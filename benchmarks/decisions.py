@@ -50,7 +50,7 @@ def setting(length: int, narrowest: int = 1, *, kept: bool = False) -> Setting:
         tickets[-1] = _ticket(length - 1, _GPUS, 0, _DAY)._replace(since=_NOW - 100 * _DAY)
     left = 60.0 if kept else 10 * _DAY
     leases = [_lease(device, device % _USERS, left) for device in range(_GPUS - 1)]
-    return Setting(tickets, order.Backlog(tickets), leases, machine((), _GPUS))
+    return Setting(tickets, order.Backlog(tickets), leases, machine(_GPUS, _GPUS))
 
 
 def _ticket(number: int, gpus: int, user: int, expect: float) -> Ticket:

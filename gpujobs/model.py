@@ -324,7 +324,7 @@ class QueuePolicy(NamedTuple):
 
     half_life: float = 86400.0  # after which what somebody has had counts half
     cap: float | None = 0.5  # of all devices: who holds more, for nobody knows how long, comes last; None: no cap
-    patience: float = 30 * 86400.0  # after which a run comes first, whatever its rank
+    patience: float = 90 * 86400.0  # after which a run comes first, whatever its rank
     unknown: float = 3600.0  # how long a run is expected to take of which nothing is known
     user_limit: int | None = None  # devices that one user may hold at the same time
     lane: int = 0  # devices that only short runs may use
