@@ -150,6 +150,7 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
     if not claims.tickets:
         return ()
     from gpujobs.scheduling import order
+    from gpujobs.scheduling.forecast import forecast
     from gpujobs.views.refusal import sentence
 
     now = time.time()
@@ -162,7 +163,8 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
         reasons |= dict.fromkeys(waiting_for_it, f"waiting for the driver: {snapshot.driver}{detail}")
     ranks = {id: place for place, id in enumerate((*dict(decision.starts), *(one.id for one in decision.ranking)))}
     in_order = sorted(claims.tickets, key=lambda ticket: (ranks.get(ticket.id, len(ranks)), ticket.number, ticket.id))
-    return tuple(Waiting(ticket, reasons.get(ticket.id, "starting")) for ticket in in_order)
+    starts = forecast(decision) if snapshot.driver is DriverState.OK else {}
+    return tuple(Waiting(ticket, reasons.get(ticket.id, "starting"), starts.get(ticket.id)) for ticket in in_order)
 
 
 def _memory() -> int | None:

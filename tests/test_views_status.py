@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gpujobs.model import Device, GpuProcess, Hindrance, Obstacle, Refusal, Request, Slice, Snapshot, replace
 from gpujobs.states import ALARMING, DriverState, Health, ProcessKind, Throttle
-from gpujobs.views.claims import wants
+from gpujobs.views.claims import waiting_table, wants
 from gpujobs.views.readings import held, hint, level, notes, unaccounted
 from gpujobs.views.refusal import sentence
 from gpujobs.views.selection import parse, resolved
@@ -458,6 +458,21 @@ def test_colour_changes_nothing_else():
 )
 def test_what_is_wanted(request_, words):
     assert wants(request_, IDLE.snapshot) == words
+
+
+@pytest.mark.parametrize(
+    ("expected", "starts"),
+    [
+        ([], None),
+        ([], (NOW - 100, NOW - 50)),
+        (["should start within 10m"], (NOW, NOW + 600)),
+        (["should start in 5m to 2h 30m"], (NOW + 300, NOW + 9000)),
+    ],
+)
+def test_about_when_somebody_starts(expected, starts):
+    """Nothing is said where nobody can tell, or where it is overdue."""
+    (row,) = waiting_table([waiting(1, Request("job", gpus=1))._replace(starts=starts)], IDLE.snapshot, NOW, None).rows
+    assert row.below == expected
 
 
 def test_waiting_is_in_the_order_given_with_every_word_of_the_reason():

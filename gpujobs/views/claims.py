@@ -35,6 +35,7 @@ class Waiting(NamedTuple):
 
     ticket: Ticket
     reason: str | None = None
+    starts: tuple[float, float] | None = None  # the earliest and the latest, wall clock; None: nobody can tell
 
 
 def lease_table(
@@ -80,7 +81,7 @@ def waiting_table(
                 wants(entry.ticket.request, snapshot),
             ],
             mine=entry.ticket.uid == uid,
-            below=[clean(reason) for reason in _reasons(entry)],
+            below=[clean(reason) for reason in _told(entry, now)],
         )
         for place, entry in enumerate(waiting, 1)
     ]
@@ -137,5 +138,11 @@ def _left(ends: float | None, now: float) -> str:
     return f"~{format_duration(ends - now)}" if ends > now else "overdue"
 
 
-def _reasons(entry: Waiting) -> list[str]:
-    return [entry.reason] if entry.reason else []
+def _told(entry: Waiting, now: float) -> list[str]:
+    """Why it waits, and about how much longer."""
+    reason = [entry.reason] if entry.reason else []
+    if entry.starts is None or entry.starts[1] <= now:
+        return reason
+    earliest, latest = (at - now for at in entry.starts)
+    span = format_duration(latest) if earliest <= 0 else f"{format_duration(earliest)} to {format_duration(latest)}"
+    return [*reason, f"should start {'within' if earliest <= 0 else 'in'} {span}"]

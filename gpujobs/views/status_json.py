@@ -118,7 +118,7 @@ def _lease(lease: Lease, snapshot: Snapshot) -> dict[str, object]:
 
 
 def _ticket(entry: Waiting, place: int) -> dict[str, object]:
-    return entry.ticket._asdict() | {"place": place, "reason": entry.reason}
+    return entry.ticket._asdict() | {"place": place, "reason": entry.reason, "starts": entry.starts}
 
 
 def _links(snapshot: Snapshot) -> list[dict[str, object]]:
