@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpujobs.model import CpuTopology
-from gpujobs.scheduling.cpuset import choose, clamp, free
+from gpujobs.scheduling.cpuset import choose, clamp, free, usable
 from gpujobs.units import format_cpu_list, parse_cpu_list
 from strategies import a_topology, topologies
 
@@ -142,3 +142,9 @@ def test_how_many_are_free(expected, taken, allowed):
 def test_what_is_free_can_be_chosen(topology, taken, allowed, n):
     """And nothing more than that."""
     assert (choose(topology, taken, n, frozenset(), allowed) is None) == (n > free(topology, taken, allowed))
+
+
+@pytest.mark.parametrize(("expected", "allowed"), [("0-15", None), ("0,8", "0-4,8"), ("0-2", "0-2"), ("", "20")])
+def test_what_an_affinity_leaves(expected, allowed):
+    """Whole cores, or else what it leaves of some."""
+    assert format_cpu_list(usable(EIGHT, allowed and parse_cpu_list(allowed))) == expected

@@ -266,3 +266,11 @@ def test_one_that_can_restart_gets_it_once_its_patience_is_over():
     wanted, late = waits(0, waited=1e6, gpus=4, restart_cost=1.0), waits(1, expect=LONG, restart_cost=1.0)
     decision = decided(wanted, late, leases=[holds(0, 1, 2, left=500, restart_cost=1.0)], patience=1e5)
     assert (ids(decision), decision.reserved) == ([], ("t0", NOW + 500))
+
+
+def test_a_core_of_which_it_could_have_only_half_is_not_kept():
+    """Of those that it may have, one is whole: the other halves are of no use to it."""
+    half = {"gpus": 0, "threads": 1, "cpus": frozenset({0, 8, 1, 2, 3})}
+    others = [waits(number, waited=1, gpus=0, threads=1, expect=1e6) for number in (1, 2, 3)]
+    decision = decided(waits(0, waited=1e6, **half), *others, leases=[holds(cpus=[0, 8], left=100)])
+    assert (ids(decision), decision.reserved) == (["t1", "t2", "t3"], ("t0", NOW + 100))

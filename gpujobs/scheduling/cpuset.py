@@ -34,6 +34,11 @@ def choose(
     return frozenset(chosen) if len(chosen) >= n else None
 
 
+def usable(topology: CpuTopology, allowed: frozenset[int] | None = None) -> frozenset[int]:
+    """All the CPUs that :func:`choose` could ever give."""
+    return frozenset().union(*(mine for _, mine in _cores(topology, allowed)))
+
+
 def free(topology: CpuTopology, taken: frozenset[int], allowed: frozenset[int] | None = None) -> int:
     """The most threads that :func:`choose` could give now."""
     return sum(len(usable) for core, usable in _cores(topology, allowed) if core.isdisjoint(taken))

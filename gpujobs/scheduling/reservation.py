@@ -89,7 +89,7 @@ def reserve(
     available = tuple(uuid for at, _, uuid in free_at if at <= start)
     taken: frozenset[int] = frozenset().union(*(lease.cpus for lease in here.leases if ends[lease.id] > start))
     spare_threads = cpuset.free(topology, taken, request.cpus) - request.threads
-    cpus = topology.cpus if request.cpus is None else request.cpus
+    cpus = cpuset.usable(topology, request.cpus)
     if cpuset.free(topology, frozenset(), request.cpus) < request.threads:
         cpus = frozenset()  # it is not for us to judge, who see too few of them
     return Reservation(ticket, start, available, len(available) - request.gpus, cpus, max(0, spare_threads))
