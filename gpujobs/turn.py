@@ -267,7 +267,7 @@ class Waiter:
         """A lease of this process or of an ancestor, if nothing but such leases is in the way."""
         held = [lease for lease in claims.leases if lease.holder in self._family]
         limit = next((one.gpus for one in reason.obstacles if one.kind is Hindrance.LIMIT), None)
-        if limit is not None and self._request.gpus + sum(len(lease.devices) for lease in held) > limit:
+        if held and limit is not None and self._request.gpus + sum(len(lease.devices) for lease in held) > limit:
             return of_lease(Hindrance.LIMIT, held[0])
         in_the_way = [one for one in reason.obstacles if one.kind is not Hindrance.MASKED]
         ours = [one for one in in_the_way if one.holder in self._family]

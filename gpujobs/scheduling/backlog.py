@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from gpujobs.model import Request, Ticket, replace
 from gpujobs.scheduling.prospects import Machine
-from gpujobs.scheduling.terms import Kind, Rules, Terms, terms
+from gpujobs.scheduling.terms import Kind, Settings, Terms, terms
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +25,7 @@ class Group:
     tickets: list[Ticket] = field(default_factory=list)
     _terms: Terms | None = None
 
-    def terms(self, machine: Machine, rules: Rules) -> Terms:
+    def terms(self, machine: Machine, rules: Settings) -> Terms:
         """Its terms; they are remembered for the next decision about the same machine."""
         known = self._terms
         if known is None or known.machine is not machine or known.rules != rules:

@@ -19,26 +19,17 @@ nor what users are called; equals go in the order of submission.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
-from gpujobs.model import Lease, Policy, QueuePolicy, Ticket
+from gpujobs.model import Lease, Ticket
 from gpujobs.scheduling import fairshare
 from gpujobs.scheduling.backlog import Backlog
 from gpujobs.scheduling.explanation import Decision
 from gpujobs.scheduling.prospects import Machine
 from gpujobs.scheduling.reservation import expected_end
-from gpujobs.scheduling.terms import Rules
+from gpujobs.scheduling.terms import Settings
 from gpujobs.scheduling.turns import Pass
 
 __all__ = ["Backlog", "Decision", "Machine", "Settings", "next"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a site may set about placing and about turns."""
-
-    policy: Policy = field(default_factory=Policy)
-    queue: QueuePolicy = field(default_factory=QueuePolicy)
 
 
 def next(  # noqa: A001  # nobody here wants the built-in one
@@ -61,7 +52,7 @@ def next(  # noqa: A001  # nobody here wants the built-in one
     held = sorted(leases, key=lambda lease: (lease.since, lease.id))
     ends = {lease.id: expected_end(lease.since, _told_end(lease, estimates), now) for lease in held}
     used = fairshare.with_leases(usage, held, now, settings.queue.half_life)
-    turns = Pass(devices, Rules(settings.policy, settings.queue), backlog, held, ends, used, now)
+    turns = Pass(devices, settings, backlog, held, ends, used, now)
     return Decision(turns)
 
 

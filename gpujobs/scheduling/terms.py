@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gpujobs.model import Hindrance, Obstacle, Policy, QueuePolicy, Refusal, Request
@@ -26,11 +26,11 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a site has set."""
+class Settings:
+    """What a site may set about placing and about turns."""
 
-    policy: Policy
-    queue: QueuePolicy
+    policy: Policy = field(default_factory=Policy)
+    queue: QueuePolicy = field(default_factory=QueuePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Terms:
     """What does not change while they wait."""
 
     machine: Machine  # for which, and
-    rules: Rules  # by which they have been worked out
+    rules: Settings  # by which they have been worked out
     prospect: Prospect
     never: Refusal | None  # why waiting cannot help
     hopeless: bool  # and that is certain
@@ -61,7 +61,7 @@ class Terms:
         return ratio * self.weight * share
 
 
-def terms(kind: Kind, machine: Machine, rules: Rules) -> Terms:
+def terms(kind: Kind, machine: Machine, rules: Settings) -> Terms:
     """The terms of a kind on a machine."""
     request, gpus, queue = kind.request, max(1, kind.request.gpus), rules.queue
     had = kind.attained / gpus
@@ -79,7 +79,7 @@ def terms(kind: Kind, machine: Machine, rules: Rules) -> Terms:
 
 
 def _against_the_rules(
-    request: Request, seconds: float, prospect: Prospect, machine: Machine, rules: Rules
+    request: Request, seconds: float, prospect: Prospect, machine: Machine, rules: Settings
 ) -> Refusal | None:
     """Why the site's limits never let it start, however long it waits; None if they do."""
     limit, lane = rules.queue.user_limit, rules.queue.lane

@@ -16,7 +16,7 @@ from gpujobs.scheduling.placement import decide
 from gpujobs.scheduling.prospects import Machine
 from gpujobs.scheduling.reservation import Reservation, reserve
 from gpujobs.scheduling.tally import Tally
-from gpujobs.scheduling.terms import Rules, Terms
+from gpujobs.scheduling.terms import Settings, Terms
 from gpujobs.scheduling.yielding import Candidate, attained, candidates, choose, level, movable
 
 
@@ -44,7 +44,7 @@ class Pass:
     """The state of one decision. Nothing changes any more once :meth:`run` is over."""
 
     machine: Machine
-    rules: Rules
+    rules: Settings
     backlog: Backlog
     leases: list[Lease]
     ends: dict[str, float]  # id of a lease or a start -> when it is expected to end
