@@ -207,3 +207,16 @@ def _read(descriptor: int) -> bytes:
         return os.read(descriptor, 65536)
     except OSError:
         return b""
+
+
+def test_cores_are_a_resource_where_their_number_is_said(gpujobs, tmp_path):
+    """Two jobs that want three threads each, on two GPUs and four cores, come one after the other."""
+    path = tmp_path / "threads.csv"
+    path.write_text("job,user,submit,runtime,gpus,threads\n1,anna,0,100,1,3\n2,anna,0,100,1,3\n")
+    waits = []
+    for options in ((), ("--cores", "4"), ("--cores", "6")):
+        done = gpujobs("simulate", str(path), "--gpus", "2", "--policy", "live", "--json", *options)
+        waits.append(json.loads(done.stdout)["policies"][0]["metrics"]["wait_max_s"])
+    few = gpujobs("simulate", str(path), "--gpus", "2", "--policy", "live", "--cores", "2")
+    assert waits == [0.0, 100.0, 0.0]
+    assert (few.returncode, "job 1 can never start: 3 threads were asked for" in few.stderr) == (2, True)

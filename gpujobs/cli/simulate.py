@@ -73,6 +73,9 @@ def complete_policy(_ctx: click.Context, _param: click.Parameter, incomplete: st
 )
 @click.option("--skip-wide", is_flag=True, help="Leave out jobs that want more GPUs than there are, and count them.")
 @click.option(
+    "--cores", type=click.IntRange(1, 65536), help="CPU cores, for the live policies.  [default: never short]"
+)
+@click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -87,6 +90,7 @@ def simulate(
     changes: Sequence[str],
     filters: Sequence[str],
     skip_wide: bool,
+    cores: int | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -122,14 +126,16 @@ def simulate(
     if plot is not None:
         replay_picture.check(plot)
     trace = traces.read(path, widest=gpus, where=_where(filters), skip_wide=skip_wide)
-    drawing = _replayed(trace, gpus, chosen, settings, plot is not None)
+    drawing = _replayed(trace, gpus, chosen, settings, cores, drawn=plot is not None)
     click.echo(_text(drawing, as_json))
     if plot is not None:
         replay_picture.save(drawing, plot)
         say(f"the picture is {plot}")
 
 
-def _replayed(trace: Trace, gpus: int, names: Sequence[str], settings: QueuePolicy, drawn: bool) -> Drawing:
+def _replayed(
+    trace: Trace, gpus: int, names: Sequence[str], settings: QueuePolicy, cores: int | None, *, drawn: bool
+) -> Drawing:
     """The trace under each policy; what only a picture shows is worked out for a picture."""
     from gpujobs import simulation
     from gpujobs.simulation import metrics
@@ -152,7 +158,7 @@ def _replayed(trace: Trace, gpus: int, names: Sequence[str], settings: QueuePoli
         def progress(done: int) -> None:
             bar.update(done, names[min(len(results), len(names) - 1)])
 
-        for replay in simulation.run(trace, gpus, names, settings, progress):
+        for replay in simulation.run(trace, gpus, names, settings, progress, cores):
             results.append(Result(replay.policy, metrics.measure(replay, private), replay.seconds, replay.decisions))
             if drawn:
                 slowdowns[replay.policy] = metrics.slowdowns(replay)

@@ -31,24 +31,31 @@ def policies() -> Mapping[str, str]:
 
 
 def run(
-    trace: Trace, gpus: int, names: Sequence[str], settings: QueuePolicy, progress: Callable[[int], None] | None = None
+    trace: Trace,
+    gpus: int,
+    names: Sequence[str],
+    settings: QueuePolicy,
+    progress: Callable[[int], None] | None = None,
+    cores: int | None = None,
 ) -> Iterator[Replay]:
     """The trace on so many devices under each of the policies; ``settings`` are those of the live ones.
 
+    ``cores`` are those of the machine under the live policies, where a job takes its threads; None: never short.
     ``progress`` hears how many further jobs are done. Raises UsageError for a job that is wider than the machine.
     """
     for name in names:
         if name in _LIVE:
-            yield live.replay(trace, gpus, _circumstances(name, settings), name, progress)
+            yield live.replay(trace, gpus, _circumstances(name, settings, cores), name, progress)
         else:
             yield reference.replay(trace, gpus, reference.REFERENCES[name], progress)
 
 
-def _circumstances(name: str, settings: QueuePolicy) -> Live:
+def _circumstances(name: str, settings: QueuePolicy, cores: int | None) -> Live:
     return Live(
         order.Settings(queue=settings),
         declared=name == "live-declared",
         restart_cost=RESTART_COST if name == "live-restartable" else None,
+        cores=cores,
     )
 
 

@@ -1,7 +1,7 @@
 """A trace through the live policy: the very function that decides on a real machine, and its placement.
 
-The machine is made up: as many devices as are asked for, all alike, and so many cores that those are never short. A
-run lasts as long as the trace says, and is expected to last as long as its user says or, where nobody has said
+The machine is made up: as many devices as are asked for, all alike, and as many cores, or so many that they are never
+short. A run lasts as long as the trace says, and is expected to last as long as its user says or, where nobody has said
 anything, as earlier runs of that user on as many devices suggest.
 """
 
@@ -20,7 +20,6 @@ from gpujobs.replaymodel import Outcome, Replay, Stay, Trace, TraceJob
 from gpujobs.scheduling import fairshare, order
 from gpujobs.scheduling.estimate import Past, estimate
 from gpujobs.scheduling.leases import lease_for
-from gpujobs.scheduling.terms import Rules
 from gpujobs.scheduling.yielding import next_level
 from gpujobs.states import ComputeMode
 from gpujobs.views.refusal import sentence
@@ -146,8 +145,7 @@ class _Course:
         ticket = Ticket(f"{job.number}", job.number, uid, job.user, job.submit, request, ProcessId(job.number, 0))
         self.tickets[ticket.id] = job
         self.backlog.add(ticket, guess.seconds if guess is not None else None)
-        settings = self.live.settings
-        terms = self.backlog.find(ticket.id)[1].terms(self.machine, Rules(settings.policy, settings.queue))
+        terms = self.backlog.find(ticket.id)[1].terms(self.machine, self.live.settings)
         if terms.never is not None:
             raise UsageError(f"job {job.name} can never start: {sentence(terms.never, self.now)}")
 
