@@ -47,7 +47,7 @@ _SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _INSURANCE = 300.0
 # Everybody wakes at each change, but hardly anybody but the first few can start: they go first, and whoever is far
 # behind only counts those ahead, and looks closely now and then in case nobody ahead wants what it wants.
-_STAGGER = 0.003
+_STAGGER = 0.02
 _LONGEST_STAGGER = 0.5
 _FRONT = 16
 _CLOSE_LOOK = 5.0
@@ -339,7 +339,7 @@ class Waiter:
         assert self._ticket is not None
         claims = self._host.board.read()
         mine = self._ticket.claim
-        worlds = (self._snapshot, cleaned(self._snapshot))  # where more is free, it may be somebody else's turn
+        worlds = (cleaned(self._snapshot), self._snapshot)  # where more is free, it may be somebody else's turn
         if any(self._decide(claims, mine, world, real=False)[0] is not None for world in worlds):
             return True
         return not self._ticket.intact()
