@@ -67,7 +67,8 @@ def estimate(request: Request, same: Sequence[Past], others: Sequence[Past] = ()
     seconds = rounded(max(past.seconds for past in known[-_LATEST:]))
     spread = [past.seconds for past in known[-_SPREAD:]]
     source = Source.SAME if same else Source.OTHERS
-    return Estimate(seconds, min(spread), max(seconds, _WORST * max(spread)), source, memory, utilisation)
+    low = min(seconds, *spread)  # rounding takes a hair's breadth off what is a power of 1.1 already
+    return Estimate(seconds, low, max(seconds, _WORST * max(spread)), source, memory, utilisation)
 
 
 def rounded(seconds: float) -> float:
