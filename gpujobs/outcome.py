@@ -17,6 +17,8 @@ class Program:
     argv: Sequence[str]
     cwd: Path
     environment: JobEnvironment
+    mark: tuple[Path, Path]  # the first is renamed to the second by the job's process, before its first instruction
+    shown: bool = True  # its output goes to our own streams as well as into its log
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from gpujobs import past
+from gpujobs.carry import Commission, Tell, finished, prepare, tell_ending
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
-from gpujobs.model import Grant, Refusal, Snapshot, replace
-from gpujobs.outcome import Outcome, Program
+from gpujobs.model import Refusal, Snapshot, replace
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
-from gpujobs.scheduling import asking, environment, placement
+from gpujobs.scheduling import asking, placement
 from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import HEARD, Supervisor
 from gpujobs.target import Target, folder_here
-from gpujobs.turn import Turn, Waiter
-from gpujobs.units import format_cpu_list, format_duration, format_size
+from gpujobs.turn import Waiter
 from gpujobs.views.refusal import sentence
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +64,7 @@ def run(host: Host, order: Order, tell: Tell) -> int:
         run_number=record.number,
         expected=None if known is None else known.seconds,
     )
+    commission = Commission(order.target.argv, host.environment, answer.request.threads, order.wish.time_limit)
     with contextlib.ExitStack() as stack:
         stack.callback(waiter.close)
         try:
@@ -79,7 +75,7 @@ def run(host: Host, order: Order, tell: Tell) -> int:
             return _not_started(host, record, error, tell)
         hearing = stack.enter_context(signals.heard(HEARD))
         try:
-            started, supervisor = _prepare(host, order, turn, record, folder, hearing, answer.request.threads, tell)
+            started, supervisor = prepare(host, commission, turn, record, folder, hearing, host.store.update, tell)
         except BaseException as error:  # noqa: BLE001  # raised again when the lease is given up
             turn.lease.release()
             return _not_started(host, record, error, tell)
@@ -148,46 +144,11 @@ def _not_started(host: Host, record: RunRecord, error: BaseException, tell: Tell
     return 128 + error.number if isinstance(error, Ended) else EXIT_INTERRUPTED
 
 
-def _prepare(
-    host: Host, order: Order, turn: Turn, record: RunRecord, folder: RunFolder, hearing: int, threads: int, tell: Tell
-) -> tuple[RunRecord, Supervisor]:
-    """Everything that can still go wrong before there is a process of the job."""
-    grant = Grant(turn.lease.claim.devices, turn.lease.claim.cpus)
-    names = _device_names(grant, turn.snapshot)
-    started = replace(
-        record,
-        state="running",
-        started=time.time(),
-        wait=time.time() - record.submitted,
-        devices=grant.devices,
-        device_names=names,
-        cpus=format_cpu_list(grant.cpus),
-        threads=threads,
-    )
-    job = environment.build(
-        host.environment,
-        grant,
-        turn.snapshot,
-        threads,
-        run=record.key,
-        folder=str(folder.path),
-        scripted=host.scripted,
-    )
-    folder.write_environment(job.variables)
-    host.store.update(started)
-    for note in job.notes:
-        tell(note)
-    script = " · scripted machine, so the job computes on the CPU" if host.scripted and names else ""
-    tell(f"run {record.number} · {_devices_said(names)} · threads {threads} (CPUs {started.cpus}){script}")
-    program = Program(order.target.argv, Path(record.cwd), job)
-    return started, Supervisor(host, turn, program, folder, hearing, order.wish.time_limit, tell)
-
-
 def _see_through(host: Host, supervisor: Supervisor, started: RunRecord, folder: RunFolder, tell: Tell) -> int:
     outcome = supervisor.run()
     ended = finished(started, outcome)
     _keep(host, ended, tell)
-    _tell_ending(ended, outcome, folder, tell)
+    tell_ending(ended, outcome, folder, tell)
     return outcome.life.exit_code
 
 
@@ -197,76 +158,3 @@ def _keep(host: Host, record: RunRecord, tell: Tell) -> None:
         host.store.update(record)
     except StoreError as error:
         tell(str(error))
-
-
-def _device_names(grant: Grant, snapshot: Snapshot) -> tuple[str, ...]:
-    devices = [device for uuid in grant.devices if (device := snapshot.device(uuid))]
-    return tuple(f"GPU {device.label} {device.name or 'of unknown name'}" for device in devices)
-
-
-def _devices_said(names: tuple[str, ...]) -> str:
-    """``GPUs 0, 1 NVIDIA A100``; devices of different kinds one by one; ``CPU`` for none."""
-    kinds = {name.split(" ", 2)[2] for name in names}
-    if len(names) < 2 or len(kinds) > 1:
-        return " + ".join(names) or "CPU"
-    return f"GPUs {', '.join(name.split(' ', 2)[1] for name in names)} {kinds.pop()}"
-
-
-def finished(record: RunRecord, outcome: Outcome) -> RunRecord:
-    """The record of a run that is over."""
-    life = outcome.life
-    return dataclasses.replace(
-        record,
-        state="done",
-        started=outcome.started or record.started,
-        ended=outcome.ended,
-        exit=life.exit,
-        signal=life.signal,
-        cause=life.cause,
-        note=life.note,
-        wall=outcome.wall,
-        cpu_seconds=outcome.cpu_seconds,
-        peak_rss=outcome.peak_rss,
-        peak_gpu_memory=outcome.peak_gpu_memory,
-        mean_utilisation=outcome.mean_utilisation,
-        energy=outcome.energy,
-    )
-
-
-def _tell_ending(record: RunRecord, outcome: Outcome, folder: RunFolder, tell: Tell) -> None:
-    """Silence for a run that went well, else one line that says how it ended and where to look."""
-    if outcome.log_problem:
-        tell(f"the log {folder.output} is not complete: {outcome.log_problem}")
-    if outcome.output_problem:
-        tell(f"not all output could be passed on: {outcome.output_problem}; the log has it: {folder.output}")
-    if record.signal == signal.SIGPIPE and record.cause is Cause.FAILED:
-        return  # whoever read its output had seen enough, as in any pipeline
-    if record.cause is Cause.OK:
-        if record.note:
-            tell(f"run {record.number}: {record.note}")
-        return
-    how = {
-        Cause.TIME_LIMIT: "was stopped at its time limit",
-        Cause.CANCELLED: "was cancelled",
-        Cause.CUDA_OOM: "ran out of GPU memory",
-        Cause.HOST_OOM: "was killed by the kernel: the machine ran out of memory",
-        Cause.NOT_STARTED: "could not be started",
-    }.get(record.cause or Cause.FAILED, f"failed with {_ending(record)}")
-    parts = [
-        f"run {record.number} {how} after {format_duration(record.wall)}"
-        if record.wall
-        else f"run {record.number} {how}"
-    ]
-    if record.cause is Cause.CUDA_OOM and record.peak_gpu_memory:
-        parts.append(f"it had {format_size(record.peak_gpu_memory)}")
-    if record.note:
-        parts.append(record.note)
-    tell(" · ".join([*parts, f"log: {folder.output}"]))
-
-
-def _ending(record: RunRecord) -> str:
-    if record.signal is not None:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(record.signal).name
-        return f"signal {record.signal}"
-    return f"exit code {record.exit}"

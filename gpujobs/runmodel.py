@@ -53,6 +53,16 @@ class Cause(StrEnum):
     LOST = "lost"
 
 
+class Attempt(NamedTuple):
+    """How an earlier attempt of a run ended."""
+
+    started: float | None
+    ended: float | None
+    cause: Cause
+    exit: int | None = None
+    signal: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run as its receipt tells it; what is not known yet is None."""
@@ -67,7 +77,7 @@ class RunRecord:
     submitted: float
     started: float | None = None
     ended: float | None = None
-    state: str = "waiting"  # of scheduling.lifecycle
+    state: str = "waiting"  # of scheduling.lifecycle; of one that was submitted, before that: queued or held
     exit: int | None = None
     signal: int | None = None
     cause: Cause | None = None
@@ -85,3 +95,8 @@ class RunRecord:
     energy: float | None = None  # joules
     holder: ProcessId | None = None  # its supervisor
     boot: str | None = None  # the boot it ran in
+    submission: int | None = None  # the number of what it was submitted with; None: a run in the foreground
+    index: int | None = None  # in its array
+    parameters: tuple[tuple[str, str], ...] = ()  # of its sweep
+    attempt: int = 1
+    earlier: tuple[Attempt, ...] = ()  # the attempts before this one

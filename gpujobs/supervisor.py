@@ -277,6 +277,7 @@ class Supervisor:
                 cpus=self._cpus(),
                 keep=self._holding.prepare(),
                 streams=self._traffic.streams,
+                mark=self._program.mark,
             )
         except (LaunchError, OSError) as error:
             self._happen(lifecycle.LaunchFailed(str(error)))

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from gpujobs.errors import BoardError, Busy, DriverError, GpujobsError, NoSuchDevice
 from gpujobs.host import Host
+from gpujobs.judge import Judge
 from gpujobs.machine import procs
-from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number, with_state
+from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
 from gpujobs.machine.watch import Watch
 from gpujobs.model import (
     UNANNOUNCED,
@@ -31,7 +32,6 @@ from gpujobs.model import (
     Ticket,
     replace,
 )
-from gpujobs.scheduling import order
 from gpujobs.scheduling.backlog import expected
 from gpujobs.scheduling.leases import lease_for
 from gpujobs.scheduling.obstacles import of_lease
@@ -51,11 +51,9 @@ _STAGGER = 0.02
 _LONGEST_STAGGER = 0.5
 _FRONT = 16
 _CLOSE_LOOK = 5.0
-# A turn that somebody else does not take would be nobody's: we look whether it is taken, and then pass it over. Longer
-# than a look at a driver may take.
+# Whether somebody else takes a turn is worth a look.
 _LOOK_FOR_OTHERS = 2.0
 _SELDOM = 30.0  # the same for who is far behind
-_TO_TAKE_IT = 15.0
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
 _WIPE_PAUSE = 0.5
@@ -98,8 +96,7 @@ class Waiter:
         self._ticket: HeldClaim[Ticket] | None = None
         self._watch: Watch | None = None
         self._those_ahead: frozenset[str] = frozenset()  # the ids of the tickets, when we last looked closely
-        self._given: dict[str, float] = {}  # ids of tickets whose turn it is, and since when (monotonic)
-        self._lost: set[str] = set()  # ids of those who have not taken theirs
+        self._judge = Judge(host)
         self._somebody_else = False  # whether it was somebody's turn when we last decided
         self._told: object = None
         self._retries: Iterator[float] = iter(_SOON)
@@ -222,30 +219,13 @@ class Waiter:
             return None, self._refusal(Obstacle(Hindrance.UNUSABLE, what=f"the driver: {_driver(snapshot)}"))
         # A run inside a run is not held behind others: they may be waiting for the outer one.
         nested = any(lease.holder in self._family for lease in claims.leases)
-        others = {ticket.id: ticket for ticket in claims.tickets if ticket.id != mine.id and not nested}
-        machine = order.Machine(snapshot, self._host.topology)
-        now = time.monotonic()
-        given: dict[str, float] = {}
-        while True:
-            decision = order.next(
-                (*others.values(), mine), claims.leases, {}, time.time(), {}, machine, self._host.rules
-            )
-            starts = dict(decision.starts)
-            self._somebody_else = bool(starts)
-            if mine.id in starts:
-                self._those_ahead = frozenset()
-                return starts[mine.id], self._refusal()
-            # Whoever is to have what we want must be able to take it, and take it: else nobody would.
-            first = {*starts, *decision.reservations.values()} - {mine.id}
-            able = {id for id in first if not with_state(others[id]).stopped}
-            given |= {id: self._given.get(id, now) for id in able.intersection(starts)}
-            self._lost |= {id for id, since in given.items() if now - since > _TO_TAKE_IT}
-            lost = (first - able) | self._lost.intersection(starts)
-            if not lost:
-                self._given = given if real else self._given
-                self._those_ahead = frozenset(ticket.id for ticket in decision.ahead_of(mine.id))
-                return None, decision.reasons.get(mine.id, self._refusal())
-            others |= {id: replace(others[id], stopped=True) for id in lost}
+        verdict = self._judge.decide(claims, (mine,), snapshot, alone=nested, real=real)
+        self._somebody_else = verdict.others_turn or bool(verdict.starts)
+        if mine.id in verdict.starts:
+            self._those_ahead = frozenset()
+            return verdict.starts[mine.id], self._refusal()
+        self._those_ahead = frozenset(ticket.id for ticket in verdict.decision.ahead_of(mine.id))
+        return None, verdict.decision.reasons.get(mine.id, self._refusal())
 
     def _refusal(self, *obstacles: Obstacle) -> Refusal:
         return Refusal(obstacles, wanted=self._request.name)
@@ -299,7 +279,7 @@ class Waiter:
         # Whoever is far behind need not ask: those in front do, and tell everybody by taking their turn.
         near = len(self._those_ahead) <= _FRONT
         asking = near and any(one.kind in UNANNOUNCED for one in reason.obstacles)
-        awaiting = not self._lost.issuperset(self._given)
+        awaiting = self._judge.awaiting
         looked, owed = time.monotonic(), None  # since when there has been a change that was only glanced at
         while True:
             others = _LOOK_FOR_OTHERS if near else _SELDOM

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "gpujobs"
 GROUND, NOUNS, ROOMS, ORCHESTRATION, DOORS = range(5)
 FLOORS = {
     **dict.fromkeys(("errors", "units", "job"), GROUND),
-    **dict.fromkeys(("states", "model", "runmodel", "replaymodel", "facts", "findings"), NOUNS),
+    **dict.fromkeys(("states", "model", "runmodel", "replaymodel", "queuemodel", "facts", "findings"), NOUNS),
     **dict.fromkeys(("scheduling", "diagnosis", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(
         ("host", "target", "turn", "run", "supervisor", "holding", "freeing", "outcome", "past"), ORCHESTRATION
     ),
+    **dict.fromkeys(("judge", "carry", "submitting", "queueing"), ORCHESTRATION),
     **dict.fromkeys(("agent", "simulation", "notebook", "seeing", "doctor", "testing"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }

@@ -64,10 +64,12 @@ def start(
     cpus: Collection[int],
     keep: Collection[int],
     streams: Streams,
+    mark: tuple[Path, Path] | None = None,
 ) -> ProcessId:
     """Start the program and return its identity, which is also its session's.
 
-    ``cpus`` is its affinity (empty: as inherited), ``keep`` the descriptors it inherits. LaunchError says why not.
+    ``cpus`` is its affinity (empty: as inherited), ``keep`` the descriptors it inherits. The new process renames
+    the first file of ``mark`` to the second as the last thing before it becomes the program. LaunchError says why not.
     """
     parent = os.getpid()
     ignored = [number for number in _HANDLED if signal.getsignal(number) == signal.SIG_IGN]
@@ -84,6 +86,8 @@ def start(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+        if mark is not None:
+            os.rename(*mark)
 
     try:
         child = subprocess.Popen(  # the user's own command, as a list

@@ -5,6 +5,7 @@ metrics.jsonl  what the job reports of itself, a record a line
 usage.jsonl    what it took, a sample a line
 env.json       the environment it started in, mode 0600
 receipt.json   what it was and how it ended; the store is an index of these
+launching      there is about to be a process of the job; it renames it to launched before it becomes the program
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from gpujobs.errors import StoreError
 from gpujobs.model import ProcessId
-from gpujobs.runmodel import Cause, RunRecord
+from gpujobs.runmodel import Attempt, Cause, RunRecord
 
 VERSION = 1
 
@@ -34,22 +35,36 @@ class RunFolder:
         self.usage = path / "usage.jsonl"
         self.environment = path / "env.json"
         self.receipt = path / "receipt.json"
+        self.launching = path / "launching"
+        self.launched = path / "launched"
 
     def create(self) -> None:
         """Make the folder; FileExistsError if a run already lives there."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.mkdir(mode=0o700)
 
+    def expect_launch(self) -> None:
+        """From now on :meth:`has_begun` tells of the attempt that comes next. A rename needs no room on a full disk."""
+        try:
+            self.launched.unlink(missing_ok=True)
+            os.close(os.open(self.launching, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"{self.launching} cannot be made: {error.strerror}; free the disk") from None
+
+    def has_begun(self) -> bool:
+        """Whether the program has begun, for all that can be known."""
+        return self.launched.exists() or not self.launching.exists()
+
     def write_environment(self, environment: Mapping[str, str]) -> None:
         """Keep the environment for whoever asks later why it behaved as it did."""
         try:
-            _write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
+            write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
         except OSError as error:
             raise StoreError(f"{self.environment} cannot be written: {error.strerror}; free the disk") from None
 
     def write_receipt(self, record: RunRecord) -> None:
         """Write the receipt whole or not at all."""
-        _write_aside(self.receipt, {"version": VERSION, **asdict(record)})
+        write_aside(self.receipt, {"version": VERSION, **asdict(record)})
 
     def read_receipt(self) -> RunRecord:
         """The run as last written."""
@@ -69,10 +84,16 @@ def record_from(body: Mapping[str, Any]) -> RunRecord:
         values["cause"] = Cause(values["cause"])
     if values.get("holder") is not None:
         values["holder"] = ProcessId(*values["holder"])
+    values["parameters"] = tuple((name, value) for name, value in values.get("parameters", ()))
+    values["earlier"] = tuple(_attempt(*one) for one in values.get("earlier", ()))
     return RunRecord(**values)
 
 
-def _write_aside(path: Path, body: Mapping[str, Any]) -> None:
+def _attempt(started: float | None, ended: float | None, cause: str, *code: int | None) -> Attempt:
+    return Attempt(started, ended, Cause(cause), *code)
+
+
+def write_aside(path: Path, body: Mapping[str, Any]) -> None:
     """Write, sync, rename: a reader, or a crash, meets the old text or the new one. The file's mode is 0600."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

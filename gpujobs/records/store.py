@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from gpujobs.errors import StoreError
 from gpujobs.model import replace
 from gpujobs.records.rundir import RunFolder, record_from
+from gpujobs.records.submissions import Submissions
 from gpujobs.runmodel import RunRecord
 
 _PATIENCE = 30.0  # seconds for another of the user's commands to finish its transaction
@@ -29,7 +31,29 @@ def _m001_runs(connection: sqlite3.Connection) -> None:
     )
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_runs,)
+def _m002_queue(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "CREATE TABLE submissions (number INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+        "CREATE TABLE revisions (last INTEGER NOT NULL)",
+        "INSERT INTO revisions VALUES (0)",
+        "ALTER TABLE runs ADD COLUMN state TEXT NOT NULL DEFAULT 'done'",
+        "ALTER TABLE runs ADD COLUMN submission INTEGER",
+        "ALTER TABLE runs ADD COLUMN since REAL",
+        "ALTER TABLE runs ADD COLUMN begin REAL",
+        "ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE runs ADD COLUMN stop INTEGER NOT NULL DEFAULT 0",  # it was cancelled: it is not queued again
+        "ALTER TABLE runs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX runs_open ON runs (number) WHERE state <> 'done'",
+        "CREATE INDEX runs_submission ON runs (submission)",
+        "CREATE INDEX runs_revision ON runs (revision)",
+    ):
+        connection.execute(statement)
+    rows = connection.execute("SELECT number, record FROM runs").fetchall()
+    states = [(json.loads(record)["state"], number) for number, record in rows]
+    connection.executemany("UPDATE runs SET state = ? WHERE number = ?", states)
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_runs, _m002_queue)
 
 
 class Store:
@@ -37,10 +61,12 @@ class Store:
 
     def __init__(self, folder: Path, runs: Path) -> None:
         self.path = folder / "runs.sqlite"
-        self._runs = runs
+        self.runs = runs
+        self.submissions = Submissions(runs.parent / "submissions")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.submissions.prepare()
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # whatever the umask
             self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             self._migrate()
@@ -58,7 +84,7 @@ class Store:
         if self._version() == len(_MIGRATIONS):
             return
         self._connection.execute("PRAGMA journal_mode=WAL")
-        with self._transaction():
+        with self.transaction():
             for number, migration in enumerate(_MIGRATIONS[self._version() :], self._version() + 1):
                 migration(self._connection)
                 self._connection.execute(f"PRAGMA user_version = {number}")
@@ -69,10 +95,11 @@ class Store:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and nobody else writes meanwhile; StoreError where it cannot be kept."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            yield
+            yield self._connection
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -88,24 +115,31 @@ class Store:
     def add(self, record: RunRecord) -> tuple[RunRecord, RunFolder]:
         """Give a new run its key, its number and its folder. The ones it came with do not count."""
         try:
-            with self._transaction():
-                number = self._next_number()
-                folder = RunFolder(self._runs / str(number))
+            with self.transaction():
+                number = self.next_number()
+                folder = RunFolder(self.runs / str(number))
                 folder.create()
                 added = replace(record, key=uuid.uuid4().hex, number=number, folder=str(folder.path))
                 folder.write_receipt(added)
-                self._connection.execute("INSERT INTO runs VALUES (?, ?, ?)", (number, added.key, _text(added)))
+                self._connection.execute(
+                    "INSERT INTO runs (number, key, record, state) VALUES (?, ?, ?, ?)",
+                    (number, added.key, text_of(added), added.state),
+                )
         except OSError as error:
-            raise StoreError(f"no folder for a run can be made in {self._runs}: {error.strerror}; {_ADVICE}") from None
+            raise StoreError(f"no folder for a run can be made in {self.runs}: {error.strerror}; {_ADVICE}") from None
         return added, folder
 
-    def _next_number(self) -> int:
-        """Beyond every row ever made and every folder found: a lost database must not reuse numbers."""
+    def next_number(self) -> int:
+        """Beyond every row ever made, every folder and every submission found: a lost database must not reuse numbers.
+
+        To be called within a transaction.
+        """
         row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'").fetchone()
         number = 1 + (int(row[0]) if row else 0)
         if row is None:
-            number = 1 + max((int(path.name) for path in self._runs.iterdir() if path.name.isdecimal()), default=0)
-        while (self._runs / str(number)).exists():
+            folders = (int(path.name) for path in self.runs.iterdir() if path.name.isdecimal())
+            number = 1 + max((*folders, *self.submissions.numbers()), default=0)
+        while (self.runs / str(number)).exists() or self.submissions.holds(number):
             number += 1
         return number
 
@@ -115,33 +149,43 @@ class Store:
             RunFolder(Path(record.folder)).write_receipt(record)
         except OSError as error:
             raise StoreError(f"the receipt of run {record.number} cannot be written: {error.strerror}") from None
-        with self._transaction():
-            self._connection.execute("UPDATE runs SET record = ? WHERE key = ?", (_text(record), record.key))
+        with self.transaction():
+            self._connection.execute(
+                "UPDATE runs SET record = ?, state = ? WHERE key = ?", (text_of(record), record.state, record.key)
+            )
 
     def find(self, wanted: str) -> RunRecord:
         """The run of that number, ``last``, or that key (or the beginning of one)."""
         if wanted == "last":
-            rows = self._select("ORDER BY number DESC LIMIT 1", ())
+            rows = self.select("ORDER BY number DESC LIMIT 1", ())
             missing = "there is no run yet"
-        elif wanted.isdecimal() and len(wanted) < 10 and (rows := self._select("WHERE number = ?", (int(wanted),))):
+        elif wanted.isdecimal() and len(wanted) < 10 and (rows := self.select("WHERE number = ?", (int(wanted),))):
             missing = ""
         else:  # the beginning of a key may be all digits too
             missing = f"there is no run {wanted}; gpujobs history lists them"
             pattern = wanted.replace("\\", "").replace("%", "").replace("_", "")
-            rows = self._select("WHERE key LIKE ? LIMIT 2", (pattern + "%",)) if len(pattern) >= 4 else []
+            rows = self.select("WHERE key LIKE ? LIMIT 2", (pattern + "%",)) if len(pattern) >= 4 else []
         if len(rows) != 1:
             raise StoreError(missing if not rows else f"more than one run begins with {wanted!r}; use more of it")
         return rows[0]
 
     def latest(self, limit: int) -> list[RunRecord]:
-        """The newest runs, newest first."""
-        return self._select("ORDER BY number DESC LIMIT ?", (limit,))
+        """The newest runs that have begun, or ended without, newest first."""
+        return self.select("WHERE state NOT IN ('queued', 'held') ORDER BY number DESC LIMIT ?", (limit,))
 
-    def _select(self, clause: str, values: tuple[object, ...]) -> list[RunRecord]:
+    def select(self, clause: str, values: tuple[object, ...] = ()) -> list[RunRecord]:
+        """The runs that an SQL clause picks. It must be a constant: what people type belongs into ``values``."""
         try:
             rows = self._connection.execute(f"SELECT record FROM runs {clause}", values).fetchall()  # noqa: S608  # fixed clauses
             return [record_from(json.loads(text)) for (text,) in rows]
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_ADVICE}") from None
+
+    def query(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of an SQL statement that only reads; the same holds for it as for a clause."""
+        try:
+            return self._connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
             raise StoreError(f"the records in {self.path} cannot be read: {error}; {_ADVICE}") from None
 
     def close(self) -> None:
@@ -152,5 +196,6 @@ class Store:
 _ADVICE = "free the disk or set GPUJOBS_STATE_DIR to a folder of yours on a local disk"
 
 
-def _text(record: RunRecord) -> str:
+def text_of(record: RunRecord) -> str:
+    """A run as a row keeps it."""
     return json.dumps(asdict(record))

@@ -12,7 +12,18 @@ from gpujobs.units import format_cpu_list
 # What the numerical libraries read. Never OMP_PROC_BIND: it ties every thread of a process to one CPU.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # A run inside a run must not believe that it has its parent's things.
-_OURS = ("GPUJOBS_RUN_ID", "GPUJOBS_RUN_DIR", "GPUJOBS_DEVICE", "GPUJOBS_THREADS", "GPUJOBS_GPU_UUIDS", "GPUJOBS_CPUS")
+_OURS = (
+    "GPUJOBS_RUN_ID",
+    "GPUJOBS_RUN_DIR",
+    "GPUJOBS_DEVICE",
+    "GPUJOBS_THREADS",
+    "GPUJOBS_GPU_UUIDS",
+    "GPUJOBS_CPUS",
+    "GPUJOBS_ATTEMPT",
+    "GPUJOBS_ARRAY",
+    "GPUJOBS_ARRAY_INDEX",
+)
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,13 @@ def build(
     *,
     run: str | None,
     folder: str | None,
+    extra: Mapping[str, str] = _NOTHING,
     scripted: bool = False,
 ) -> JobEnvironment:
     """What a job needs to see its devices and use its threads, over what its user has set.
 
     Thread counts that the user set stay, and are mentioned. Which devices are seen, and how they are counted, is what
-    was granted: no value from outside survives that.
+    was granted: no value from outside survives that. ``extra`` are more variables of ours.
     """
     ours = device_variables(grant, snapshot)
     ours["GPUJOBS_DEVICE"] = "cuda:0" if grant.devices and not scripted else "cpu"
@@ -47,6 +59,7 @@ def build(
     if run is not None and folder is not None:
         ours |= {"GPUJOBS_RUN_ID": run, "GPUJOBS_RUN_DIR": folder}
     kept = {name: inherited[name] for name in THREAD_VARIABLES if inherited.get(name)}
+    ours |= extra
     ours |= {name: str(threads) for name in THREAD_VARIABLES if name not in kept}
     others = {name: value for name, value in inherited.items() if name not in _OURS}
     return JobEnvironment({**others, **ours}, ours, tuple(_notes(inherited, kept, threads)))

@@ -1,0 +1,153 @@
+"""What was submitted, as files: one for each submission, mode 0600, because it holds the submitter's environment.
+
+NNN.json     the submission, its environment, and which runs it has
+ended.log    the runs that ended without ever having started, a line each: they have no folder and no receipt
+
+Together with the receipts this is all there is to know of a queue: the database can be made again from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpujobs.errors import StoreError
+from gpujobs.model import Request
+from gpujobs.queuemodel import Part, Retrying, Submission
+from gpujobs.records.rundir import write_aside
+from gpujobs.runmodel import Cause
+
+VERSION = 1
+
+
+class Unstarted(NamedTuple):
+    """The end of a run that never began."""
+
+    number: int
+    cause: Cause
+    note: str
+    at: float
+
+
+class Kept(NamedTuple):
+    """What a submission's file holds: its runs by their numbers."""
+
+    submission: Submission
+    environment: Mapping[str, str]
+    runs: Mapping[int, tuple[str, Part]]  # number -> key, and what sets it apart
+
+
+class Submissions:
+    """The folder of one user's submissions, mode 0700."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ended = folder / "ended.log"
+
+    def prepare(self) -> None:
+        """Make the folder if it is missing."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def numbers(self) -> list[int]:
+        """Every submission that is kept."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        return sorted(int(stem) for name in names if (stem := name.removesuffix(".json")) != name and stem.isdecimal())
+
+    def holds(self, number: int) -> bool:
+        """Whether a submission of that number is kept."""
+        return self._path(number).exists()
+
+    def write(
+        self, submission: Submission, environment: Mapping[str, str], runs: Mapping[int, tuple[str, Part]]
+    ) -> None:
+        """Keep a submission, whole or not at all; OSError if the disk will not have it."""
+        body = {
+            "version": VERSION,
+            "submission": to_json(submission),
+            "runs": [[number, key, part.index, part.parameters] for number, (key, part) in runs.items()],
+            "environment": dict(environment),
+        }
+        write_aside(self._path(submission.number), body)
+
+    def read(self, number: int) -> Kept:
+        """A submission as it was kept; StoreError if it cannot be read."""
+        path = self._path(number)
+        try:
+            body = json.loads(path.read_bytes())
+            return Kept(from_json(body["submission"]), body["environment"], dict(map(_run, body["runs"])))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"the submission {path} cannot be read: {error}") from None
+
+    def remove(self, number: int) -> None:
+        """Forget a submission."""
+        self._path(number).unlink(missing_ok=True)
+
+    def note_ended(self, runs: Sequence[Unstarted]) -> None:
+        """Keep how runs ended that never began; OSError if the disk will not have it."""
+        lines = "".join(json.dumps(one) + "\n" for one in runs).encode()
+        descriptor = os.open(self._ended, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while lines:
+                lines = lines[os.write(descriptor, lines) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def ended(self) -> dict[int, Unstarted]:
+        """The runs that ended without having begun, by number; a line that was cut off by a crash is passed over."""
+        found = {}
+        for line in _lines(self._ended):
+            try:
+                number, cause, note, at = json.loads(line)
+                found[number] = Unstarted(number, Cause(cause), note, at)
+            except (ValueError, TypeError):
+                continue
+        return found
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.json"
+
+
+def to_json(submission: Submission) -> dict[str, Any]:
+    """A submission as plain data."""
+    request, rule = submission.request, submission.retrying
+    return submission._asdict() | {
+        "request": request._asdict() | {"cpus": None if request.cpus is None else sorted(request.cpus)},
+        "retrying": {"times": rule.times, "causes": sorted(rule.causes)},
+    }
+
+
+def from_json(body: Mapping[str, Any]) -> Submission:
+    """A submission from its plain data. Fields of a newer version are passed over."""
+    values = _known(body, Submission)
+    request = _known(values["request"], Request)
+    if request.get("cpus") is not None:
+        request["cpus"] = frozenset(request["cpus"])
+    rule = values["retrying"]
+    values["request"] = Request(**request)
+    values["retrying"] = Retrying(rule["times"], frozenset(rule["causes"]))
+    return Submission(**values)
+
+
+def _known(body: Mapping[str, Any], noun: Any) -> dict[str, Any]:
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in body.items() if name in noun._fields
+    }
+
+
+def _run(row: Sequence[Any]) -> tuple[int, tuple[str, Part]]:
+    number, key, index, parameters = row
+    return number, (key, Part(index, tuple((name, value) for name, value in parameters)))
+
+
+def _lines(path: Path) -> Iterable[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
