@@ -11,9 +11,10 @@ _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(ib|b|)|(b))", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.IGNORECASE)
+_PART = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)([smhd])", re.IGNORECASE)
 _LONGEST = 3650 * 86400
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
+_LARGEST = 2**60
+_CLOCK = re.compile(r"(?:(\d{1,9})-)?(\d{1,9}):(\d\d)(?::(\d\d))?")
 
 
 def parse_size(text: str) -> int:
@@ -26,10 +27,12 @@ def parse_size(text: str) -> int:
         raise UsageError(f"a size is a number and a unit such as 8GiB, 500MiB or 24GB, not {text!r}")
     number, prefix, suffix = match[1], (match[2] or "").lower(), (match[3] or "").lower()
     scale = _DECIMAL[prefix] if suffix == "b" and prefix else _BINARY[prefix]
-    size = round(float(number) * scale)
-    if size <= 0:
+    size = float(number) * scale
+    if size > _LARGEST:
+        raise UsageError(f"a size is at most {format_size(_LARGEST)}, not {text!r}")
+    if round(size) <= 0:
         raise UsageError(f"a size must be larger than zero, not {text!r}")
-    return size
+    return round(size)
 
 
 def format_size(size: int | None) -> str:
