@@ -10,7 +10,7 @@ CODE := gpujobs jobs tests docs benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test slow static format check docs monitors pictures bench venv clean
+.PHONY: help run test slow chaos static format check docs monitors pictures bench venv clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1 \t/p' Makefile | expand -t 18
@@ -24,6 +24,10 @@ test: $(VENV)/has-jobs-test ## the quick tests
 slow: $(VENV)/has-jobs-test ## the slow tests, and the properties with many more examples
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough -n auto
+
+FAULTS ?= 10000
+chaos: $(VENV)/has-jobs-test ## kill, freeze, wipe and fill what the queue stands on, as root; SEED=N FAULTS=10000
+	PYTHONPATH=tests $(BIN)/python -m chaos.campaign $(if $(SEED),--seed $(SEED)) --faults $(FAULTS)
 
 static: $(VENV)/has-jobs-dev ## format, lint and types
 	$(BIN)/ruff format --check $(CODE)

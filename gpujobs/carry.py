@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpujobs.errors import StoreError
 from gpujobs.host import Host
 from gpujobs.model import Grant, Snapshot, replace
-from gpujobs.outcome import Outcome, Program
+from gpujobs.outcome import Limits, Outcome, Program
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import environment
@@ -21,6 +22,7 @@ from gpujobs.turn import Turn
 from gpujobs.units import format_cpu_list, format_duration, format_size
 
 Tell = Callable[[str], None]
+Begin = Callable[[RunRecord], Callable[[], None] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Commission:
     argv: Sequence[str]
     environment: Mapping[str, str]  # of its user
     threads: int
-    limit: float | None = None  # seconds
+    limits: Limits = dataclasses.field(default_factory=Limits)
     extra: Mapping[str, str] = dataclasses.field(default_factory=dict)  # variables of ours for this run alone
     shown: bool = True  # its output goes to our own streams as well
 
@@ -42,11 +44,13 @@ def prepare(
     record: RunRecord,
     folder: RunFolder,
     hearing: int,
-    begin: Callable[[RunRecord], None],
+    begin: Begin,
     tell: Tell,
 ) -> tuple[RunRecord, Supervisor]:
-    """Everything that can still go wrong before there is a process of the job. ``begin`` keeps it as a run that runs.
+    """Everything that can still go wrong before there is a process of the job.
 
+    ``begin`` keeps it as a run that runs. What it returns, if anything, is done when the job has started: nothing waits
+    for that.
     ``hearing`` is a descriptor of :func:`gpujobs.machine.signals.heard`, for :data:`gpujobs.supervisor.HEARD`.
     """
     threads = commission.threads
@@ -74,14 +78,24 @@ def prepare(
         scripted=host.scripted,
     )
     folder.expect_launch()
-    begin(started)
-    folder.write_environment(job.variables)
+    later = begin(started)
     for note in job.notes:
         tell(note)
     script = " · scripted machine, so the job computes on the CPU" if host.scripted and names else ""
     tell(f"run {record.number} · {_devices_said(names)} · threads {threads} (CPUs {started.cpus}){script}")
-    program = Program(commission.argv, Path(record.cwd), job, (folder.launching, folder.launched), commission.shown)
-    return started, Supervisor(host, turn, program, folder, hearing, commission.limit, tell)
+
+    def launched() -> None:
+        try:
+            folder.write_environment(job.variables)
+            if later is not None:
+                later()
+        except StoreError as error:  # the job runs; that is what counts
+            tell(str(error))
+
+    program = Program(
+        commission.argv, Path(record.cwd), job, (folder.launching, folder.launched), commission.limits, commission.shown
+    )
+    return started, Supervisor(host, turn, program, folder, hearing, launched, tell)
 
 
 def finished(record: RunRecord, outcome: Outcome) -> RunRecord:
@@ -123,6 +137,8 @@ def tell_ending(record: RunRecord, outcome: Outcome, folder: RunFolder, tell: Te
         Cause.CUDA_OOM: "ran out of GPU memory",
         Cause.HOST_OOM: "was killed by the kernel: the machine ran out of memory",
         Cause.NOT_STARTED: "could not be started",
+        Cause.IDLE: "was ended, as its GPUs idled,",
+        Cause.YIELDED: "has yielded and is queued again",
     }.get(record.cause or Cause.FAILED, f"failed with {_ending(record)}")
     parts = [
         f"run {record.number} {how} after {format_duration(record.wall)}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gpujobs.diagnosis.checks import diagnose
 from gpujobs.errors import ConfigError
-from gpujobs.facts import AccountingFacts, ClaimsFacts, Facts, SettingsFacts, StateFacts
+from gpujobs.facts import AccountingFacts, ClaimsFacts, Facts, IndexFacts, SettingsFacts, StateFacts
 from gpujobs.findings import Finding
 from gpujobs.host import Host
 from gpujobs.machine import attempts, binding, boardcensus, cpus, folders, interpreters, kernelfacts, nvidiafiles, share
@@ -24,6 +25,7 @@ from gpujobs.records.config import Settings
 from gpujobs.states import DriverState
 
 _PATIENCE = 10.0  # seconds for a program that answers in a tenth of one
+_BEING_MADE = 60.0  # seconds within which a run's folder may not be in the database yet
 _ARBITER = 1.0  # seconds for which a held arbiter is watched
 _VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
@@ -91,6 +93,7 @@ def _looks(host: Host, root: Path, common: Path, problems: tuple[str, ...]) -> M
         "claims": lambda facts: _claims(host, facts),
         "other_board": lambda _: boardcensus.other(common, host.board_folder),
         "state": lambda _: _state(host.settings.state_dir),
+        "index": lambda _: _index(host),
         "kernel": lambda _: kernelfacts.kernel(root),
         "share": lambda _: share.share(cpus.topology(), root),
         "session": lambda facts: around.session(facts.user, root),
@@ -166,3 +169,15 @@ def _state(path: Path) -> StateFacts:
     """Where the folder is on a network, the index lies in a folder of the user's on a local disk."""
     found = folders.folder(path)
     return StateFacts(found, folders.folder(Path(f"/var/tmp/gpujobs-{os.getuid()}")) if found.network else None)
+
+
+def _index(host: Host) -> IndexFacts:
+    """The database on a local disk, wherever the runs are; looking makes no folder for it."""
+    from gpujobs.records import keeping
+    from gpujobs.records.submissions import Submissions
+
+    state = host.settings.state_dir
+    network = folders.folder(state).network
+    local = Path(f"/var/tmp/gpujobs-{os.getuid()}") if network else state
+    runs, submissions = state / "runs", Submissions(state / "submissions")
+    return keeping.index(local / "runs.sqlite", runs, submissions, time.time() - _BEING_MADE)

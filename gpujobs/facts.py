@@ -219,6 +219,16 @@ class SettingsFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """The database of runs, compared with what lies beside it."""
+
+    path: str
+    exists: bool
+    damage: str | None = None  # why it cannot be read
+    missing: tuple[int, ...] = ()  # runs and submissions that have files, but are not in it
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything. A group that could not be read is None: ``errors`` says why, or ``skipped`` that it was not tried."""
 
@@ -233,6 +243,7 @@ class Facts:
     claims: ClaimsFacts | None = None
     other_board: OtherBoardFacts | None = None
     state: StateFacts | None = None
+    index: IndexFacts | None = None
     kernel: KernelFacts | None = None
     share: ShareFacts | None = None
     session: SessionFacts | None = None

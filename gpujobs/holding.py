@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from gpujobs.errors import BoardError
+from gpujobs.machine import ledger
 from gpujobs.machine.board import HeldClaim
 from gpujobs.machine.keeper import Keeper
 from gpujobs.machine.watch import LOSS, Watch
 from gpujobs.model import Lease, ProcessId, replace
+from gpujobs.queuemodel import Stay
 
 
 class Holding:
@@ -32,6 +35,10 @@ class Holding:
     def used_by(self, job: ProcessId) -> None:
         """Say on the board whose session it is."""
         self._lease.change(replace(self.claim, session=job.pid))
+
+    def yields(self) -> None:
+        """Say on the board that it is on its way."""
+        self._lease.change(replace(self.claim, yielding=True))
 
     def watch(self) -> int | None:
         """A descriptor that is readable when a cleaner takes the claim's file; None where none is to be had."""
@@ -58,12 +65,29 @@ class Holding:
             self._watch.close()
             self._watch = None
 
-    def give_up(self, abandon: bool) -> None:
-        """Give up the lease; or leave it to processes that still hold it, and only let go ourselves."""
+    def give_up(self, abandon: bool) -> str | None:
+        """Give up the lease; or leave it to processes that still hold it, and only let go ourselves.
+
+        Returns a line for people if what was had could not be added to the ledger.
+        """
+        problem = None
         if not abandon:
+            problem = account(self._lease)
             self._lease.release()
         if self.keeper:
             self.keeper.dismiss()
             self.keeper = None
         with contextlib.suppress(OSError):
             self._lease.abandon()
+        return problem
+
+
+def account(lease: HeldClaim[Lease]) -> str | None:
+    """Add what a lease has had to its user's ledger, before it is given up; a line for people if that cannot be."""
+    held, now = lease.claim, time.time()
+    stay = Stay(held.since, max(held.since, now), len(held.devices), len(held.cpus), held.name)
+    try:
+        ledger.append(lease.path.parent, stay)
+    except BoardError as error:
+        return str(error)
+    return None

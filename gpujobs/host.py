@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING
 
 from gpujobs.errors import ConfigError, StoreError
 from gpujobs.machine.reader import DriverSpec, Reader
-from gpujobs.model import CpuTopology, Device, HostProcess, Snapshot, replace
+from gpujobs.model import CpuTopology, Device, HostProcess, Policy, Snapshot, replace
 from gpujobs.records import config
 from gpujobs.records.config import Settings
-from gpujobs.scheduling.health import assess
+from gpujobs.records.private import make_private
+from gpujobs.scheduling.health import assess, told_apart
 
 if TYPE_CHECKING:  # most commands need only some of these
     from gpujobs.machine.board import Board
     from gpujobs.machine.driver import Host as Shows
+    from gpujobs.machine.ledger import Ledger
+    from gpujobs.records.bell import Bell
     from gpujobs.records.catalog import Folder
+    from gpujobs.records.queue import Queue
     from gpujobs.records.store import Store
     from gpujobs.scheduling import order
+    from gpujobs.scheduling.fairshare import Had
+
+
+# What is the parent's must not even be closed by a child.
+_PARENTS: list[object] = []
 
 
 class Host:
@@ -54,9 +63,7 @@ class Host:
         """What the site has set about placing and turns."""
         from gpujobs.scheduling import order  # only who waits needs it
 
-        # A place that somebody yields would be kept for ever: nothing here can ask a run to yield yet.
-        queue = self.settings.queue._replace(yield_cost=-1.0)
-        return order.Settings(self.settings.policy, queue)
+        return order.Settings(self.settings.policy, self.settings.queue)
 
     @property
     def scripted(self) -> bool:
@@ -95,7 +102,8 @@ class Host:
             known.update(self._shows.describe(_pids([device])))
 
         snapshot = assessed(
-            self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline, None if over else seen)
+            self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline, None if over else seen),
+            self.settings.policy,
         )
         pids = _pids(snapshot.devices)
         if pids - known.keys():
@@ -113,6 +121,24 @@ class Host:
         if self.board_folder == config.ADMINISTRATED_BOARD and self.settings.board_dir is None:
             board.refuse_beside(config.COMMON_BOARD)  # in use until the administrator's was made
         return board
+
+    def usage(self, now: float) -> Mapping[int, float]:
+        """What each user (by uid) has had, in GPU-seconds that count now; without the leases that live.
+
+        To be read after the claims: whoever gives up a lease tells here first.
+        """
+        from gpujobs.scheduling import fairshare
+
+        half_life = self.settings.queue.half_life
+        had = self._ledger.read(now, half_life).sums
+        return {uid: fairshare.remaining(one, now, half_life) for uid, one in had.items()}
+
+    @functools.cached_property
+    def _ledger(self) -> Ledger[Had]:
+        from gpujobs.machine.ledger import Ledger
+        from gpujobs.scheduling import fairshare
+
+        return Ledger(self.board.folder, fairshare.with_stays)
 
     @property
     def board_folder(self) -> Path:
@@ -132,14 +158,33 @@ class Host:
         """This user's records: folders where the state is kept, the database on a local disk."""
         from gpujobs.records.store import Store
 
-        state = self.settings.state_dir
-        return Store(self._local(state), state / "runs")
+        return Store(self.local_folder, self.settings.state_dir / "runs")
+
+    @functools.cached_property
+    def queue(self) -> Queue:
+        """What this user has submitted."""
+        from gpujobs.records.queue import Queue
+
+        return Queue(self.store)
+
+    @functools.cached_property
+    def bell(self) -> Bell:
+        """What is rung when something of this user's runs has changed."""
+        from gpujobs.records.bell import Bell
+
+        return Bell(self.local_folder / "bell")
+
+    @functools.cached_property
+    def local_folder(self) -> Path:
+        """Where this user's locks and database are: on a local disk."""
+        return self._local(self.settings.state_dir)
 
     def _local(self, state: Path) -> Path:
         """SQLite's locks, like ours, do not hold on a network file system; many homes are on one."""
         from gpujobs.machine.filesystems import network_filesystem
 
         kind = network_filesystem(state)
+        _make_own(state)
         if kind is None:
             return state
         local = Path(f"/var/tmp/gpujobs-{os.getuid()}")  # 0700 and checked to be ours
@@ -165,18 +210,51 @@ class Host:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("reader", "store"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        if "reader" in self.__dict__:
+            self.__dict__.pop("reader").close()
+        self.close_records()
+
+    def close_records(self) -> None:
+        """Close the database; it is opened again when it is used."""
+        self.__dict__.pop("queue", None)
+        if "store" in self.__dict__:
+            self.__dict__.pop("store").close()
+
+    def forked(self) -> None:
+        """In a forked child, which must not inherit an open database: a reader of its own, when it needs one."""
+        _PARENTS.append(self.__dict__.pop("reader", None))
+
+
+def _make_own(folder: Path) -> None:
+    """Make the folder of somebody's records; refuse one in which others could leave runs for us to carry out."""
+    try:
+        make_private(folder)
+        status = folder.stat()
+    except OSError as error:
+        raise StoreError(
+            f"the records in {folder} cannot be opened: {error.strerror}; set GPUJOBS_STATE_DIR to a folder of yours"
+        ) from None
+    if status.st_uid != os.geteuid():
+        from gpujobs.machine.procs import user_name
+
+        raise StoreError(
+            f"the records in {folder} belong to {user_name(status.st_uid)}, and you are {user_name(os.geteuid())}; "
+            "set GPUJOBS_STATE_DIR to a folder of yours"
+        )
+    if status.st_mode & 0o022:
+        raise StoreError(
+            f"the records in {folder} can be written by others, who could leave runs there that would be carried out "
+            f"as yours; run: chmod 700 {folder}"
+        )
 
 
 def _pids(devices: Iterable[Device]) -> frozenset[int]:
     return frozenset(process.pid for device in devices for process in device.processes or ())
 
 
-def assessed(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with each device's health named by its readings."""
-    return replace(snapshot, devices=assess(snapshot.devices))
+def assessed(snapshot: Snapshot, policy: Policy) -> Snapshot:
+    """The snapshot with each device's health named by its readings, and with a word at those that are kept from us."""
+    return replace(snapshot, devices=told_apart(assess(snapshot.devices), policy))
 
 
 def described(snapshot: Snapshot, processes: Mapping[int, HostProcess]) -> Snapshot:

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from gpujobs.host import Host
 from gpujobs.machine.board import Claims, with_state
-from gpujobs.model import Grant, Snapshot, Ticket, replace
+from gpujobs.model import Grant, Lease, Snapshot, Ticket, replace
 from gpujobs.scheduling import order
 
 # Longer than a look at a driver may take.
 _TO_TAKE_IT = 15.0
+_TO_YIELD = 180.0  # seconds for a run to make room: to notice, to save its work, to end, to be gone from its devices
 
 
 class Verdict(NamedTuple):
@@ -34,6 +35,7 @@ class Judge:
         self._host = host
         self._given: dict[str, float] = {}  # ids of tickets whose turn it is, and since when (monotonic)
         self._lost: set[str] = set()  # ids of those who have not taken theirs
+        self._asked: dict[str, float] = {}  # ids of leases that are to yield, and since when (monotonic)
 
     @property
     def awaiting(self) -> bool:
@@ -51,11 +53,11 @@ class Judge:
         others = {} if alone else {ticket.id: ticket for ticket in claims.tickets if ticket.id not in ids}
         machine = order.Machine(snapshot, self._host.topology)
         now, given = time.monotonic(), dict[str, float]()
+        usage, leases = self._host.usage(time.time()), self._willing(claims.leases)
         while True:
-            decision = order.next(
-                (*others.values(), *mine), claims.leases, {}, time.time(), {}, machine, self._host.rules
-            )
+            decision = order.next((*others.values(), *mine), leases, usage, time.time(), {}, machine, self._host.rules)
             starts = dict(decision.starts)
+            self._note_asked(decision)
             if ours := {id: grant for id, grant in starts.items() if id in ids}:
                 return Verdict(ours, decision, len(starts) > len(ours))
             # Whoever is to have what we want must be able to take it, and take it: else nobody would.
@@ -68,3 +70,27 @@ class Judge:
                 self._given = given if real else self._given
                 return Verdict({}, decision, bool(starts))
             others |= {id: replace(others[id], stopped=True) for id in lost}
+
+    def yields(self, claims: Claims, snapshot: Snapshot) -> Mapping[str, str]:
+        """Which leases are to make room, and for which tickets, by their ids."""
+        able = [with_state(ticket) for ticket in claims.tickets]
+        machine = order.Machine(snapshot, self._host.topology)
+        now = time.time()
+        return order.next(able, claims.leases, self._host.usage(now), now, {}, machine, self._host.rules).yields
+
+    def _note_asked(self, decision: order.Decision) -> None:
+        now = time.monotonic()
+        self._asked = {id: self._asked.get(id, now) for id in decision.yields} | {
+            id: since for id, since in self._asked.items() if now - since > _TO_YIELD
+        }
+
+    def _willing(self, leases: Collection[Lease]) -> Collection[Lease]:
+        """The leases; those that should have yielded long ago, and have not, count as if they could not.
+
+        Else a run that only says it can restart would keep a place for ever for somebody who never gets it.
+        """
+        now = time.monotonic()
+        stubborn = {id for id, since in self._asked.items() if now - since > _TO_YIELD}
+        if not stubborn:
+            return leases
+        return [replace(one, restart_cost=None, yielding=False) if one.id in stubborn else one for one in leases]

@@ -83,7 +83,7 @@ class Device(NamedTuple):
     uuid: str | None = None
     name: str | None = None
     health: Health = Health.OK
-    reason: str | None = None  # why it is not OK
+    reason: str | None = None  # why it is not OK, or why no run is given it
     memory_total: int | None = None
     memory_used: int | None = None  # without what the driver reserves
     memory_free: int | None = None
@@ -202,6 +202,8 @@ class Ticket(NamedTuple):
     stopped: bool = False  # its waiter is suspended and cannot take its turn
     expected: float | None = None  # how long it will run, if its user's earlier runs tell
     attained: float = 0.0  # GPU-seconds that it has had already, before it yielded
+    run: str | None = None  # key of the run
+    run_number: int | None = None  # what its owner calls it
 
 
 class Lease(NamedTuple):
@@ -225,6 +227,7 @@ class Lease(NamedTuple):
     utilisation: int | None = None  # as of its request
     attained: float = 0.0  # GPU-seconds before this lease
     yielding: bool = False  # it has been asked to yield, and is on its way
+    taker: ProcessId | None = None  # who took the lock, if the holder has inherited it
 
     def owns(self, process: HostProcess) -> bool:
         """Whether a process is part of this lease: by ancestor, or by session where the supervisor is gone."""
@@ -264,6 +267,8 @@ class Hindrance(StrEnum):
     CAP = "more than its share"
     LIMIT = "limit for each user"
     LANE = "kept for short runs"
+    EXCLUDED = "left out by the site"
+    KEPT_FREE = "kept for people who work by hand"
 
 
 # What may change without anybody telling us.
@@ -317,6 +322,10 @@ class Policy(NamedTuple):
     grace: float = 10.0  # between TERM and KILL
     memory_deadline: float = 60.0  # how long a device may take to be free again after its job
     snapshot_deadline: float = 10.0
+    devices: tuple[str, ...] | None = None  # the cards that may be given away, by index or UUID; None: all
+    keep_free: int = 0  # usable cards that are always left without a lease, for people who work by hand
+    tolerate_memory: int = 0  # bytes that an idle stranger may hold on a device that is given away; 0: nobody may
+    tolerate_idle: float = 600.0  # how long it must have run nothing
 
 
 class QueuePolicy(NamedTuple):

@@ -17,14 +17,17 @@ import os
 import sys
 import threading
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from gpujobs.errors import BoardError, GpujobsError, NoSuchDevice, TorchError, UsageError
+from gpujobs.holding import account
 from gpujobs.host import Host
 from gpujobs.machine.board import HeldClaim
+from gpujobs.machine.watch import LOSS, Watch
 from gpujobs.model import Device, Grant, Refusal, Request, Snapshot, replace
 from gpujobs.model import Lease as LeaseRecord
 from gpujobs.scheduling import asking, environment, placement
@@ -52,6 +55,7 @@ class Lease:
     _environment: dict[str, str | None] = field(default_factory=dict)  # what to put back
     _affinity: frozenset[int] = frozenset()
     _released: threading.Event = field(default_factory=threading.Event)
+    _over: int = field(default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))  # readable then
 
     @property
     def device(self) -> str:
@@ -68,6 +72,7 @@ class Lease:
         if self._released.is_set():
             return
         self._released.set()
+        os.eventfd_write(self._over, 1)
         _held.remove(self)
         for name, value in self._environment.items():
             if value is None:
@@ -75,7 +80,10 @@ class Lease:
             else:
                 os.environ[name] = value
         _pin(self._affinity)
+        problem = account(self._claim)
         self._claim.release()
+        if problem is not None:
+            warnings.warn(problem, stacklevel=2)
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +95,10 @@ class Lease:
 
     def _keep(self) -> None:
         """Make the claim's file again should a cleaner take it."""
-        while not self._released.wait(_CLAIM_CHECK):
+        while not self._released.is_set():
+            with Watch(self._claim.path, LOSS) as watch:
+                if self._claim.intact():
+                    watch.wait(_CLAIM_CHECK, self._over)
             with contextlib.suppress(OSError, BoardError):
                 self._claim.restore()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from gpujobs.host import Host
 from gpujobs.machine import procs
 from gpujobs.machine.watch import Watch
 from gpujobs.model import Request, replace
+from gpujobs.queuemodel import Submission
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
+from gpujobs.scheduling import retrying
 from gpujobs.scheduling.estimate import Estimate, Past, estimate
 
 _REMEMBERED = 50  # runs, the latest, that tell how long the next will take
@@ -44,31 +47,77 @@ def latest(host: Host, limit: int) -> list[RunRecord]:
 
 
 def settled(host: Host, run: RunRecord) -> RunRecord:
-    """The run, marked lost (and kept so) if its supervisor is gone without having ended it."""
+    """The run, brought to an end (and kept so) if its supervisor is gone without having ended it."""
     if run.state == "done" or run.holder is None:
         return run
     same_boot = run.boot is None or run.boot == procs.boot_id()
-    if same_boot and procs.alive(run.holder):
+    if same_boot and (procs.alive(run.holder) or _held(host, run)):
         now = time.time()
         return replace(run, wall=now - run.started) if run.started else replace(run, wait=now - run.submitted)
-    killed = "it ended without a receipt: its supervisor was killed, or the disk was full"
-    note = killed if same_boot else "the machine was started again"
     # The supervisor may have written its receipt and ended just between our reading and our asking.
     current = host.store.find(run.key)
-    if current.state == "done":
+    if current.state == "done" or current.holder != run.holder:
         return current
-    lost = replace(current, state="done", cause=Cause.LOST, note=note)
+    settle = _settled if run.submission is None else _settled_in_queue
     with contextlib.suppress(StoreError):  # a disk that is full or read-only can still be looked at
-        host.store.update(lost)
+        return settle(host, current, same_boot)
+    return _lost(current, same_boot)
+
+
+def _lost(run: RunRecord, same_boot: bool) -> RunRecord:
+    killed = "it ended without a receipt: its supervisor was killed, or the disk was full"
+    note = killed if same_boot else "the machine was started again"
+    return replace(run, state="done", cause=Cause.LOST, note=note)
+
+
+def _settled(host: Host, run: RunRecord, same_boot: bool) -> RunRecord:
+    lost = _lost(run, same_boot)
+    host.store.update(lost)
     return lost
+
+
+def _settled_in_queue(host: Host, run: RunRecord, same_boot: bool) -> RunRecord:
+    """A submitted run has lost its supervisor: it is queued again if it never began, or if that was asked for."""
+    folder = RunFolder(Path(run.folder))
+    with contextlib.suppress(StoreError):  # no receipt: nothing more is known than what the store says
+        receipt = folder.read_receipt()
+        if receipt.attempt == run.attempt and receipt.state == "done":  # it was about to be kept
+            return host.queue.finish(receipt, _again(host, receipt))
+    if same_boot and not folder.has_begun():
+        host.queue.give_back(run)
+    else:
+        lost = _lost(run, same_boot)
+        requeue = not same_boot and _submission(host, run).requeue
+        host.queue.finish(lost, time.time() if requeue else _again(host, lost))
+    host.bell.ring()
+    return host.store.find(run.key)
+
+
+def _again(host: Host, run: RunRecord) -> float | None:
+    return retrying.after(run, _submission(host, run).retrying, time.time())
+
+
+def _submission(host: Host, run: RunRecord) -> Submission:
+    assert run.submission is not None
+    found = host.queue.submission(run.submission)
+    if found is None:
+        raise StoreError(f"the submission {run.submission} of run {run.number} is not in the records any more")
+    return found
+
+
+def _held(host: Host, run: RunRecord) -> bool:
+    """Whether what is left of a submitted run still holds its lease: until then it must not begin again."""
+    if run.submission is None:
+        return False
+    return any(lease.run == run.key and lease.uid == os.geteuid() for lease in host.board.read().leases)
 
 
 def output(host: Host, run: RunRecord, follow: bool) -> Iterator[bytes]:
     """What the run has written; with ``follow`` also what it still writes, until it ends."""
     path = RunFolder(Path(run.folder)).output
-    while follow and not path.exists() and find(host, run.key).state != "done":
-        with Watch(path.parent) as watch:
-            watch.wait(_LOOK_AGAIN)
+    with Watch(host.bell.folder) as bell:
+        while follow and not path.exists() and find(host, run.key).state != "done":
+            bell.wait(_LOOK_AGAIN)
     if not path.exists():
         return
     with path.open("rb") as file:

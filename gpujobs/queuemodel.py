@@ -27,7 +27,7 @@ class Submission(NamedTuple):
     cwd: str
     umask: int
     request: Request
-    several: bool = False  # an array or a sweep, even of one run
+    several: bool = False  # an array, a sweep or a file of commands, even of one run
     at_once: int | None = None  # so many of its runs at the same time, at most
     begin: float | None = None  # not before
     after: tuple[int, ...] = ()  # numbers of runs, arrays or sweeps
@@ -45,6 +45,7 @@ class Place(NamedTuple):
     """Where one run of a submission stands, as the queue needs to know it."""
 
     number: int  # of the run
+    key: str
     submission: int
     state: str  # queued, held, running or done
     since: float  # when it began to wait
@@ -53,7 +54,18 @@ class Place(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What sets one run of an array or a sweep apart."""
+    """What sets one run of an array, a sweep or a file of commands apart."""
 
     index: int | None = None  # type: ignore[assignment]  # in its array; nobody needs tuple.index here
     parameters: tuple[tuple[str, str], ...] = ()
+    command: str | None = None  # for the shell, in place of what the submission has
+
+
+class Stay(NamedTuple):
+    """What a run that is over has held, and for how long."""
+
+    since: float
+    until: float
+    devices: int
+    cpus: int  # hardware threads
+    name: str  # of the run: all that others learn of it

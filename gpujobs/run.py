@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from gpujobs import past
@@ -16,6 +17,7 @@ from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreEr
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
 from gpujobs.model import Refusal, Snapshot, replace
+from gpujobs.outcome import Limits
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import asking, placement
@@ -64,18 +66,23 @@ def run(host: Host, order: Order, tell: Tell) -> int:
         run_number=record.number,
         expected=None if known is None else known.seconds,
     )
-    commission = Commission(order.target.argv, host.environment, answer.request.threads, order.wish.time_limit)
+    commission = Commission(order.target.argv, host.environment, answer.request.threads, Limits(order.wish.time_limit))
     with contextlib.ExitStack() as stack:
         stack.callback(waiter.close)
         try:
             with _ending_on_signals():
                 turn = waiter.take()
+                while not turn.lease.intact():  # the board was wiped, and somebody may have got the same since
+                    turn.lease.release()
+                    turn = waiter.take()
                 signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # until there is a supervisor to hear them
         except (GpujobsError, KeyboardInterrupt, Ended) as error:
             return _not_started(host, record, error, tell)
         hearing = stack.enter_context(signals.heard(HEARD))
         try:
-            started, supervisor = prepare(host, commission, turn, record, folder, hearing, host.store.update, tell)
+            started, supervisor = prepare(
+                host, commission, turn, record, folder, hearing, lambda run: partial(host.store.update, run), tell
+            )
         except BaseException as error:  # noqa: BLE001  # raised again when the lease is given up
             turn.lease.release()
             return _not_started(host, record, error, tell)

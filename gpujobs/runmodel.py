@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from gpujobs.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT
 from gpujobs.model import ProcessId
 
 # ---- what can be run --------------------------------------------------------------------------------------------
@@ -51,6 +52,8 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     NOT_STARTED = "not-started"
     LOST = "lost"
+    IDLE = "idle"  # its devices idled for longer than it was to keep them
+    YIELDED = "yielded"  # it made room for another run, and is queued again
 
 
 class Attempt(NamedTuple):
@@ -100,3 +103,14 @@ class RunRecord:
     parameters: tuple[tuple[str, str], ...] = ()  # of its sweep
     attempt: int = 1
     earlier: tuple[Attempt, ...] = ()  # the attempts before this one
+
+
+def exit_code(run: RunRecord) -> int:
+    """What a run that has ended means to the shell: its own code, 128 + signal, 124 at its time limit, else ours."""
+    if run.cause is Cause.TIME_LIMIT:
+        return EXIT_TIME_LIMIT
+    if run.exit is not None:
+        return run.exit
+    if run.signal is not None:
+        return 128 + run.signal
+    return EXIT_INTERRUPTED if run.cause is Cause.CANCELLED else 1

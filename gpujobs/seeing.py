@@ -44,7 +44,7 @@ class Watch:
         stale = snapshot.driver in _SPEECHLESS and self._good is not None
         if stale and self._good:
             snapshot = replace(self._good, driver=snapshot.driver, driver_message=snapshot.driver_message)
-        claims, troubles = _claims(self._host)
+        claims, troubles = read_claims(self._host)
         waiting = _waiting(self._host, claims, snapshot)
         memory = _memory()
         if not stale:
@@ -106,7 +106,7 @@ def _sampled(processes: Mapping[int, HostProcess], described_at: float, begin: C
     return {**processes, **procs.loads(unknown)}
 
 
-def _claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
+def read_claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
     """What is on the board; one that cannot be used must not hide the devices."""
     try:
         if not host.board_folder.exists():  # looking makes no folder
@@ -155,7 +155,7 @@ def _waiting(host: Host, claims: Claims, snapshot: Snapshot) -> tuple[Waiting, .
 
     now = time.time()
     machine = order.Machine(snapshot, host.topology)
-    decision = order.next(claims.tickets, claims.leases, {}, now, {}, machine, host.rules)
+    decision = order.next(claims.tickets, claims.leases, host.usage(now), now, {}, machine, host.rules)
     reasons = {id: sentence(refusal, now) for id, refusal in decision.reasons.items()}
     if snapshot.driver is not DriverState.OK:  # whatever else is in the way, nobody gets a device before that is mended
         detail = f" ({snapshot.driver_message})" if snapshot.driver_message else ""

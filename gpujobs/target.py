@@ -46,13 +46,13 @@ class Target:
         )
 
 
-def resolve(host: Host, what: str | None, rest: Sequence[str]) -> Target:
-    """The target of ``run WHAT -- REST``, or of ``run -- REST``.
+def resolve(host: Host, what: str | None, rest: Sequence[str], verb: str = "run") -> Target:
+    """The target of ``run WHAT -- REST``, or of ``run -- REST``; ``verb`` is the command that was typed.
 
     NoSuchJob names the nearest jobs, or the missing script or command; nothing is executed to find out.
     """
     if what is None:
-        return _command(rest, host.environment)
+        return _command(rest, host.environment, verb)
     if _is_script(what):
         return _script(what, rest, host.environment)
     job = _find(what, host)
@@ -107,9 +107,9 @@ def interpreter(environment: Mapping[str, str]) -> str:
     return sys.executable
 
 
-def _command(rest: Sequence[str], environment: Mapping[str, str]) -> Target:
+def _command(rest: Sequence[str], environment: Mapping[str, str], verb: str) -> Target:
     if not rest:
-        raise UsageError("run what? Name a job (gpujobs jobs lists them), a script.py, or a command after --")
+        raise UsageError(f"{verb} what? Name a job (gpujobs jobs lists them), a script.py, or a command after --")
     program = rest[0]
     if not program or "\0" in "".join(rest):
         raise UsageError("a command cannot be empty or contain a zero byte")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from gpujobs.errors import BoardError, Busy, DriverError, GpujobsError, NoSuchDevice
 from gpujobs.host import Host
 from gpujobs.judge import Judge
-from gpujobs.machine import procs
+from gpujobs.machine import ledger, procs
 from gpujobs.machine.board import Claims, HeldClaim, new_id, next_number
 from gpujobs.machine.watch import Watch
 from gpujobs.model import (
@@ -54,6 +54,8 @@ _CLOSE_LOOK = 5.0
 # Whether somebody else takes a turn is worth a look.
 _LOOK_FOR_OTHERS = 2.0
 _SELDOM = 30.0  # the same for who is far behind
+# What keeps a device from us whoever holds it.
+_BESIDE_THE_POINT = (Hindrance.MASKED, Hindrance.EXCLUDED, Hindrance.KEPT_FREE)
 _STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
 _WIPE_PAUSE = 0.5
@@ -123,12 +125,13 @@ class Waiter:
                 self._report(reason)
                 if self._watch is None:
                     # Only who has to wait pays for a watch. What changed before there was one is seen by trying again.
-                    self._watch = Watch(self._host.board.folder)
+                    self._watch = Watch(self._host.board.folder, ignored=ledger.BEGINNINGS)
                 else:
                     self._rest(self._watch, reason)
         finally:
             if self._ticket is not None:
                 self._ticket.release()
+                self._ticket = None
 
     def _start_again(self, ticket: HeldClaim[Ticket]) -> None:
         """The board was wiped, or is being wiped. Our watch sees the old folder only; holders need a moment too."""
@@ -249,7 +252,7 @@ class Waiter:
         limit = next((one.gpus for one in reason.obstacles if one.kind is Hindrance.LIMIT), None)
         if held and limit is not None and self._request.gpus + sum(len(lease.devices) for lease in held) > limit:
             return of_lease(Hindrance.LIMIT, held[0])
-        in_the_way = [one for one in reason.obstacles if one.kind is not Hindrance.MASKED]
+        in_the_way = [one for one in reason.obstacles if one.kind not in _BESIDE_THE_POINT]
         ours = [one for one in in_the_way if one.holder in self._family]
         return ours[0] if ours and len(ours) == len(in_the_way) else None
 

@@ -377,6 +377,7 @@ def test_dead_claims_are_counted_apart_from_living_ones(tmp_path):
         assert boardcensus.census(board, patience=0).stuck
         process.kill()
     assert sorted(os.listdir(board.folder)) == [
+        "board.lock",
         f"lease-{'0' * 32}.json",
         f"lease-{lease}.json",
         "nor-is-this",

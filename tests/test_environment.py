@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gpujobs.model import Device, Grant, Slice, Snapshot
 from gpujobs.scheduling.environment import THREAD_VARIABLES, JobEnvironment, build
 from gpujobs.states import Health
@@ -10,11 +12,15 @@ SNAPSHOT = Snapshot(0.0, tuple(Device(index, f"GPU-{index}") for index in range(
 
 
 def built(
-    inherited: dict[str, str], *devices: str, snapshot: Snapshot = SNAPSHOT, scripted: bool = False
+    inherited: dict[str, str],
+    *devices: str,
+    snapshot: Snapshot = SNAPSHOT,
+    scripted: bool = False,
+    extra: Mapping[str, str] | None = None,
 ) -> JobEnvironment:
     """The environment of a run with four threads."""
     grant = Grant(devices, frozenset({0, 1}))
-    return build(inherited, grant, snapshot, 4, run="key", folder="/runs/1", scripted=scripted)
+    return build(inherited, grant, snapshot, 4, run="key", folder="/runs/1", scripted=scripted, extra=extra or {})
 
 
 def test_devices_are_shown_by_index_in_pci_order() -> None:
@@ -72,6 +78,14 @@ def test_an_inner_run_does_not_inherit_the_outer_ones_things() -> None:
     """Everything of ours is made anew."""
     seen = built({"GPUJOBS_RUN_ID": "outer", "GPUJOBS_DEVICE": "cuda:0", "GPUJOBS_SCENARIO": "demo"}).variables
     assert (seen["GPUJOBS_RUN_ID"], seen["GPUJOBS_DEVICE"], seen["GPUJOBS_SCENARIO"]) == ("key", "cpu", "demo")
+
+
+def test_more_variables_of_ours_are_those_of_this_run_alone() -> None:
+    """Those of an outer run do not show through."""
+    outer = {"GPUJOBS_ATTEMPT": "7", "GPUJOBS_ARRAY": "8", "GPUJOBS_ARRAY_INDEX": "9"}
+    job = built(outer, extra={"GPUJOBS_ATTEMPT": "2"})
+    assert (job.variables["GPUJOBS_ATTEMPT"], job.set_by_us["GPUJOBS_ATTEMPT"]) == ("2", "2")
+    assert not {"GPUJOBS_ARRAY", "GPUJOBS_ARRAY_INDEX"} & job.variables.keys()
 
 
 def test_a_scripted_device_computes_on_the_cpu() -> None:

@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deciding import HOUR, UIDS, decided, holds, ids, waits
-from gpujobs.scheduling.fairshare import accrued, decayed, factors, with_leases
+from gpujobs.queuemodel import Stay
+from gpujobs.scheduling.fairshare import Had, accrued, decayed, factors, of_stays, remaining, with_leases, with_stays
 from strategies import NOW, a_device, a_snapshot
 
 ONE = a_snapshot(a_device())
 ANNA, BOB, CARL = UIDS["anna"], UIDS["bob"], UIDS["carl"]
+DAY = 86400.0
 seconds = st.floats(0, 1e7)
+a_stay = st.builds(
+    lambda since, held, devices: Stay(since, since + held, devices, 1, "train"), seconds, seconds, st.integers(0, 16)
+)
+stays = st.lists(a_stay, max_size=8)
 
 
 # ---- forgetting ---------------------------------------------------------------------------------------------------
@@ -48,6 +54,68 @@ def test_leases_count_with_what_was_before():
     leases += [holds(id="cpu", user="bob"), holds(id="cpus", user="dora")]
     found = with_leases({ANNA: 50.0, BOB: 7.0, 9: 0.0}, leases, NOW, 1e12)
     assert found == {ANNA: pytest.approx(250), BOB: 7, CARL: 0}
+
+
+# ---- what is over -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stays", "now", "had"),
+    [
+        ([], 1000, 0),
+        ([Stay(0, 100, 2, 1, "")], 100, 100 / math.log(2)),  # two devices, half of it forgotten
+        ([Stay(0, 100, 2, 1, "")], 200, 50 / math.log(2)),
+        ([Stay(0, 100, 2, 1, "")], 50, 100 / math.log(2)),  # the clock was put back
+        ([Stay(0, 100, 0, 8, "")], 100, 0),  # processors alone
+        ([Stay(0, 100, 1, 1, ""), Stay(0, 100, 1, 1, "")], 100, 100 / math.log(2)),
+        ([Stay(50, 50, 8, 1, "")], 100, 0),
+        ([Stay(0, 1e12, 1, 1, "")], 1e12, 100 / math.log(2)),
+    ],
+)
+def test_what_stays_that_are_over_count(stays, now, had):
+    assert of_stays(stays, now, 100) == pytest.approx(had)
+
+
+@given(stays, st.floats(2e7, 3e7), st.sampled_from([3600.0, DAY, 1e9]))
+def test_stays_count_by_the_formula(some, now, half_life):
+    """The integral of 2^-((now - t) / half-life), for each device."""
+    rate = math.log(2) / half_life
+    parts = (
+        one.devices * math.exp(-rate * (now - one.until)) * -math.expm1(-rate * (one.until - one.since)) / rate
+        for one in some
+    )
+    assert of_stays(some, now, half_life) == pytest.approx(math.fsum(parts), rel=1e-9, abs=1e-9)
+
+
+@given(stays, st.data())
+def test_the_order_of_stays_makes_no_difference(some, data):
+    other = data.draw(st.permutations(some))
+    assert of_stays(other, 2e7, DAY) == pytest.approx(of_stays(some, 2e7, DAY), rel=1e-9, abs=1e-9)
+
+
+@given(a_stay, st.floats(0, 1))
+def test_a_stay_in_two_parts_counts_as_one(stay, part):
+    middle = stay.since + part * (stay.until - stay.since)
+    two = [stay._replace(until=middle), stay._replace(since=middle)]
+    assert of_stays(two, 2e7, DAY) == pytest.approx(of_stays([stay], 2e7, DAY), rel=1e-9, abs=1e-6)
+
+
+@given(stays, stays)
+def test_the_past_is_one_number(some, more):
+    """Which is the same to the last digit, whether it was all added at once or in parts."""
+    had = with_stays(with_stays(None, some, DAY), more, DAY)
+    assert had == with_stays(None, some + more, DAY)
+    assert remaining(had, 2e7, DAY) == of_stays(some + more, 2e7, DAY)
+
+
+def test_nothing_is_nothing():
+    assert (with_stays(None, [], DAY), remaining(Had(), NOW, DAY)) == (Had(0, 0), 0)
+
+
+def test_a_stay_counts_as_its_lease_did_when_it_ended():
+    lease = holds(0, 1, user="anna", since=HOUR)
+    stay = Stay(lease.since, NOW, 2, 1, "train")
+    assert of_stays([stay], NOW, DAY) == pytest.approx(with_leases({}, [lease], NOW, DAY)[ANNA])
 
 
 # ---- factors ------------------------------------------------------------------------------------------------------

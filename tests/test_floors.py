@@ -14,10 +14,27 @@ FLOORS = {
     **dict.fromkeys(("states", "model", "runmodel", "replaymodel", "queuemodel", "facts", "findings"), NOUNS),
     **dict.fromkeys(("scheduling", "diagnosis", "machine", "records", "slurm", "views"), ROOMS),
     **dict.fromkeys(
-        ("host", "target", "turn", "run", "supervisor", "holding", "freeing", "outcome", "past"), ORCHESTRATION
+        (
+            "host",
+            "target",
+            "turn",
+            "run",
+            "supervisor",
+            "holding",
+            "family",
+            "courtesy",
+            "deadlines",
+            "freeing",
+            "outcome",
+            "past",
+        ),
+        ORCHESTRATION,
     ),
-    **dict.fromkeys(("judge", "carry", "submitting", "queueing"), ORCHESTRATION),
+    **dict.fromkeys(
+        ("judge", "carry", "submitting", "selecting", "queueing", "overview", "ownruns", "logs"), ORCHESTRATION
+    ),
     **dict.fromkeys(("agent", "simulation", "notebook", "seeing", "doctor", "testing"), ORCHESTRATION),
+    **dict.fromkeys(("rebuilding", "cleaning"), ORCHESTRATION),
     **dict.fromkeys(("cli", "__main__", "__init__"), DOORS),
 }
 EFFECTS = {"os", "time", "subprocess", "pathlib", "sqlite3", "socket", "random", "pynvml"}

@@ -17,6 +17,7 @@ from gpujobs.scheduling.lifecycle import (
     GaveUp,
     GraceOver,
     Granted,
+    IdleTooLong,
     ImpossibleEvent,
     Instruction,
     Interrupted,
@@ -31,7 +32,10 @@ from gpujobs.scheduling.lifecycle import (
     State,
     StopAsked,
     TreeGone,
+    Warn,
+    WarningOver,
     WatchMemory,
+    YieldAsked,
     advance,
 )
 
@@ -150,8 +154,73 @@ def test_what_cannot_happen_is_a_bug(events: tuple[Event, ...]) -> None:
         live(*events)
 
 
+# ---- making room ----------------------------------------------------------------------------------------------------
+
+ASKED, WARN = YieldAsked("short of bob"), Warn(signal.SIGUSR1)
+END = (TreeGone(), MemoryFree())
+
+
+@pytest.mark.parametrize(
+    "ending", [Exited(code=0), Exited(code=3), Exited(signal=10), Exited(code=1, oom=Cause.CUDA_OOM)]
+)
+def test_a_run_that_makes_room_has_yielded_however_it_then_ends(ending: Exited) -> None:
+    """What it was asked for is to go; the note says for whom."""
+    life, done = live(*BEGUN, ASKED, ending, *END)
+    assert done == [Launch(), WARN, TERM, WatchMemory(), Finish()]
+    assert (life.cause, life.note) == (Cause.YIELDED, "it made room for short of bob")
+
+
+def test_who_does_not_make_room_in_time_is_ended() -> None:
+    """With its grace, as at a time limit."""
+    life, done = live(*BEGUN, ASKED, WarningOver(), GraceOver("pid 7"), Exited(signal=9), *END)
+    assert done == [Launch(), WARN, TERM, KILL, WatchMemory(), Finish()]
+    assert life.cause is Cause.YIELDED
+
+
+def test_a_run_is_asked_once() -> None:
+    """Another signal could hit it while it saves."""
+    _, done = live(*BEGUN, ASKED, ASKED)
+    assert done == [Launch(), WARN]
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        (StopAsked(), Cause.CANCELLED),
+        (LimitReached(), Cause.TIME_LIMIT),
+        (IdleTooLong("idle"), Cause.IDLE),
+    ],
+)
+def test_what_ends_a_run_for_good_counts_more_than_that_it_was_to_make_room(event: Event, cause: Cause) -> None:
+    """Else it would be queued again."""
+    life, done = live(*BEGUN, ASKED, event, Exited(signal=15), *END)
+    assert done == [Launch(), WARN, TERM, WatchMemory(), Finish()]
+    assert life.cause is cause
+
+
+def test_who_kills_a_run_that_makes_room_has_cancelled_it() -> None:
+    """The second Ctrl-C is an order."""
+    life, _ = live(*BEGUN, ASKED, Interrupted(), Interrupted(), Exited(signal=9), *END)
+    assert life.cause is Cause.CANCELLED
+
+
+def test_devices_that_idle_too_long_end_their_run() -> None:
+    """The note says for how long."""
+    life, done = live(*BEGUN, IdleTooLong("no load on its GPUs for 2h"), Exited(signal=15), *END)
+    assert done == [Launch(), TERM, WatchMemory(), Finish()]
+    assert (life.cause, life.note, life.exit_code) == (Cause.IDLE, "no load on its GPUs for 2h", 143)
+
+
+@pytest.mark.parametrize("event", [ASKED, WarningOver(), IdleTooLong("idle"), LimitReached()])
+def test_what_comes_while_a_run_is_being_ended_changes_nothing(event: Event) -> None:
+    """It is on its way already, and how it ended is known."""
+    before, _ = live(*BEGUN, Exited(code=0))
+    assert advance(before, event) == (before, ())
+
+
 ANY = st.sampled_from(
     [
+        ASKED, WarningOver(), IdleTooLong("idle"),
         Exited(code=0), Exited(signal=9), LimitReached(), Interrupted(), StopAsked(), GraceOver("pid 7"), TreeGone(),
         MemoryFree(), MemoryStuck("held"),
     ]

@@ -195,12 +195,15 @@ def test_who_shares_the_memory_is_named():
         (Hindrance.UNUSABLE, "it cannot be read", {"uuid": None}),
         (Hindrance.PROHIBITED, "its compute mode is prohibited", {"compute_mode": ComputeMode.PROHIBITED}),
         (Hindrance.SLICED, "in MIG mode, where a run takes one of its slices", {"mig": True}),
+        (Hindrance.EXCLUDED, "left out by the site's setting 'devices'", {"index": 7}),
+        (Hindrance.UNUSABLE, "GPU is lost", {"index": 7, "health": Health.UNUSABLE, "reason": "GPU is lost"}),
     ],
 )
 def test_a_device_that_is_no_good(kind, what, fault):
     """It is named for that, whoever is on it."""
     device = replace(a_device(processes=[a_process()]), **fault)
-    assert obstacle(SHARING, device, a_lease(0)) == Obstacle(kind, 0, what=what)
+    found = obstacle(SHARING, device, a_lease(0), policy=Policy(devices=("0",)))
+    assert found == Obstacle(kind, device.index, what=what)
 
 
 def test_a_degraded_device_is_good_enough():

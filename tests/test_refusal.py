@@ -67,6 +67,18 @@ def kept(gpus=1, **more):
         ("nobody may hold more than 1 GPU here at a time", Obstacle(Hindrance.LIMIT, user="anna", gpus=1)),
         ("1 GPU is left to short runs", Obstacle(Hindrance.LANE, user="anna", gpus=1)),
         ("2 GPUs are left to short runs", Obstacle(Hindrance.LANE, user="anna", gpus=2)),
+        (
+            "1 GPU is kept free for people who work by hand (the site's 'keep_free')",
+            Obstacle(Hindrance.KEPT_FREE, gpus=1),
+        ),
+        (
+            "2 GPUs are kept free for people who work by hand (the site's 'keep_free')",
+            Obstacle(Hindrance.KEPT_FREE, gpus=2),
+        ),
+        (
+            "GPU 1 is left out by the site's setting",
+            Obstacle(Hindrance.EXCLUDED, 1, what="left out by the site's setting"),
+        ),
         ("anna (sine_lstm) holds cores for 2h 5m", Obstacle(Hindrance.CORES, **ANNA)),
     ],
 )
@@ -163,6 +175,21 @@ def test_kept_beside_other_obstacles():
                 Obstacle(Hindrance.UNUSABLE, 0, what="GPU is lost"),
             ],
         ),
+        (
+            "GPU 3 is left out",
+            "GPU 3 with 8.0GiB",
+            [Obstacle(Hindrance.EXCLUDED, 3, what="left out")],
+        ),
+        (
+            "2 GPUs cannot be had here: GPUs 1, 2 are left out",
+            "2 GPUs",
+            [Obstacle(Hindrance.EXCLUDED, n, what="left out") for n in (1, 2)],
+        ),
+        (
+            "4 GPUs cannot be had here: 1 GPU is kept free for people who work by hand (the site's 'keep_free')",
+            "4 GPUs",
+            [Obstacle(Hindrance.KEPT_FREE, gpus=1)],
+        ),
         ("say how much memory", "1 GPU", [Obstacle(Hindrance.MEMORY, what="say how much memory")]),
     ],
 )
@@ -218,6 +245,12 @@ def test_about_when_a_device_is_taken(shape, later):
     assert said(kept(2, starts=NOW + later)) == (
         f"waiting for 1 GPU: GPU 1 is kept for bob train.py (2 GPUs) from about {when}"
     )
+
+
+@pytest.mark.parametrize("far", [1e10, 1e17, 1e300, float("inf")])
+def test_a_time_beyond_all_calendars_is_not_said(far):
+    """Estimates are what people write down."""
+    assert said(kept(2, starts=far)) == "waiting for 1 GPU: GPU 1 is kept for bob train.py (2 GPUs)"
 
 
 @pytest.mark.parametrize(

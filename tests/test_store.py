@@ -110,7 +110,7 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     """And no half a run stays behind."""
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="Not a directory"):
+    with pytest.raises(StoreError, match="File exists"):
         Store(tmp_path / "file" / "state", tmp_path / "runs")
 
 

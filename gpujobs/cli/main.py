@@ -17,13 +17,23 @@ from gpujobs.errors import EXIT_INTERRUPTED
 # name -> module:attribute, in the order of --help
 _COMMANDS = {
     "run": "gpujobs.cli.run:run",
+    "submit": "gpujobs.cli.submit:submit",
+    "queue": "gpujobs.cli.queue:queue",
+    "wait": "gpujobs.cli.queueing:wait",
+    "cancel": "gpujobs.cli.queueing:cancel",
+    "hold": "gpujobs.cli.queueing:hold",
+    "release": "gpujobs.cli.queueing:release",
+    "rerun": "gpujobs.cli.queueing:rerun",
     "status": "gpujobs.cli.status:status",
     "jobs": "gpujobs.cli.jobs:jobs",
     "history": "gpujobs.cli.records:history",
     "show": "gpujobs.cli.records:show",
     "logs": "gpujobs.cli.records:logs",
+    "clean": "gpujobs.cli.clean:clean",
     "doctor": "gpujobs.cli.doctor:doctor",
+    "config": "gpujobs.cli.config:config",
     "simulate": "gpujobs.cli.simulate:simulate",
+    "agent": "gpujobs.cli.agent:agent",
     "completion": "gpujobs.cli.completion:completion",
 }
 

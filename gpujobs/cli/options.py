@@ -51,3 +51,29 @@ INTERVAL = _Parsed("interval", _interval)
 SHAPE = click.Choice(["gpujobs", "gpustat"])  # of the JSON of a status
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON: base units, null for unknown.")
+
+_RUN_OPTIONS = (
+    click.option("--gpu", default="auto", show_default=True, metavar="auto|none|INDEX,…|UUID,…", help="Which GPUs."),
+    click.option("--gpus", type=int, help="How many GPUs, with --gpu auto.  [default: the job's, else 1]"),
+    click.option(
+        "--gpu-mem", "gpu_memory", type=SIZE, metavar="SIZE", help="Memory it needs on each GPU, such as 8GiB."
+    ),
+    click.option("--share", is_flag=True, help="Share the GPU with others as far as everybody's --gpu-mem fits."),
+    click.option("--threads", type=int, help="CPU threads.  [default: the job's, else up to 4]"),
+    click.option(
+        "--time", "time_limit", type=DURATION, metavar="DURATION", help="Stop it after so long, such as 2h30m."
+    ),
+    click.option(
+        "--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit."
+    ),
+    click.option(
+        "--nice", type=click.IntRange(0, 19), default=0, metavar="0-19", help="Let others go first, the more so."
+    ),
+)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What can be asked for a run, whenever it is to start: the fields of :class:`gpujobs.scheduling.asking.Wish`."""
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command

@@ -8,9 +8,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from gpujobs.cli.door import say
-from gpujobs.cli.options import DURATION, SIZE
+from gpujobs.cli.options import DURATION, run_options
 
-_REST = "gpujobs.rest"
+REST = "gpujobs.rest"
 
 
 def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -26,7 +26,7 @@ class JobCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put what follows the first ``--`` aside before options are looked for."""
         cut = args.index("--") if "--" in args else len(args)
-        ctx.meta[_REST] = args[cut + 1 :]
+        ctx.meta[REST] = args[cut + 1 :]
         try:
             return super().parse_args(ctx, args[:cut])
         except click.NoSuchOption as error:
@@ -45,16 +45,7 @@ class JobCommand(click.Command):
     epilog="Everything after -- belongs to the job: gpujobs run sine_lstm -- --steps 3",
 )
 @click.argument("job", required=False, metavar="JOB|SCRIPT.py|-- COMMAND", shell_complete=complete_target)
-@click.option("--gpu", default="auto", show_default=True, metavar="auto|none|INDEX,…|UUID,…", help="Which GPUs.")
-@click.option("--gpus", type=int, help="How many GPUs, with --gpu auto.  [default: the job's, else 1]")
-@click.option("--gpu-mem", type=SIZE, metavar="SIZE", help="Memory it needs on each GPU, such as 8GiB.")
-@click.option("--share", is_flag=True, help="Share the GPU with others as far as everybody's --gpu-mem fits.")
-@click.option("--threads", type=int, help="CPU threads.  [default: the job's, else up to 4]")
-@click.option("--time", "time_limit", type=DURATION, metavar="DURATION", help="Stop it after so long, such as 2h30m.")
-@click.option(
-    "--expect", type=DURATION, metavar="DURATION", help="How long it should take: an estimate, never a limit."
-)
-@click.option("--nice", type=click.IntRange(0, 19), default=0, metavar="0-19", help="Let others go first, the more so.")
+@run_options
 @click.option(
     "--wait", "patience", type=DURATION, metavar="DURATION", help="Wait so long for a turn, then exit with 75."
 )
@@ -78,8 +69,7 @@ def run(
     if no_wait and patience is not None:
         raise click.UsageError("--wait and --no-wait do not go together")
     host = Host.here()
-    target = resolve(host, job, ctx.meta[_REST])
-    wish["gpu_memory"] = wish.pop("gpu_mem")
+    target = resolve(host, job, ctx.meta[REST])
     order = Order(target, Wish(**wish), 0.0 if no_wait else patience)
     try:
         ctx.exit(carry_out(host, order, _say_nothing if quiet else say))

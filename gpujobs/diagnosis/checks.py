@@ -38,6 +38,7 @@ CHECKS = (
     Check("claims", places.CLAIMS, places.claims),
     Check("other_board", places.OTHER, places.other),
     Check("state", places.STATE, places.state),
+    Check("index", places.INDEX, places.index),
     Check("settings", software.SETTINGS, software.settings),
     Check("interpreters", software.TORCH, software.torch),
     Check("kernel", system.RELEASE, system.kernel),

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 
 from gpujobs.diagnosis.words import ADMINISTRATOR, count
-from gpujobs.facts import ClaimsFacts, Facts, FolderFacts, OtherBoardFacts, StateFacts
+from gpujobs.facts import ClaimsFacts, Facts, FolderFacts, IndexFacts, OtherBoardFacts, StateFacts
 from gpujobs.findings import Finding, Topic
 from gpujobs.units import format_duration, format_size
 
@@ -18,6 +18,7 @@ OTHER = Topic(
     "board.other", "who claims on one board does not see what is claimed on another: one GPU can have two owners"
 )
 STATE = Topic("state.folder", "your runs, their logs and their index are kept here, and are nobody else's to change")
+INDEX = Topic("state.index", "what is not in the database of your runs is neither shown, nor started, nor followed")
 STATE_SPACE = Topic("state.space", "without room on its disk logs and receipts are lost")
 
 ARBITER_LONG = 1.0  # seconds: a decision takes milliseconds
@@ -178,3 +179,17 @@ def _database(folder: FolderFacts, database: FolderFacts, facts: Facts) -> Findi
     if not usable or database.writable is False:
         return STATE.problem(f"{away}, which is not yours alone", "set GPUJOBS_STATE_DIR to a folder on a local disk")
     return STATE.note(f"{away} on this machine")
+
+
+def index(found: IndexFacts, facts: Facts) -> Iterator[Finding]:
+    """Whether the database knows what lies beside it."""
+    remedy = "`gpujobs doctor --rebuild` makes it again from what lies beside it"
+    if found.damage is not None:
+        yield INDEX.problem(f"{found.path} cannot be read: {found.damage}", remedy)
+    elif found.missing:
+        few = ", ".join(map(str, found.missing[:5])) + (" …" if len(found.missing) > 5 else "")
+        lacks = "lacks" if found.exists else "is not there, and would have"
+        numbers = f"{count(len(found.missing), 'number')} of runs or submissions"
+        yield INDEX.problem(f"{found.path} {lacks} {numbers}: {few}", remedy)
+    else:
+        yield INDEX.ok("complete" if found.exists else "not there yet: the first run makes it")

@@ -44,7 +44,7 @@ from gpujobs.errors import BoardError, CorruptClaim
 from gpujobs.machine import boardfolder, claimfile, claimtext, locks, procs
 from gpujobs.machine.boardfolder import ADVICE
 from gpujobs.machine.claimfile import Trouble, new_id
-from gpujobs.model import Lease, Ticket, replace
+from gpujobs.model import Lease, ProcessId, Ticket, replace
 
 _SUSPENDED = "Tt"  # /proc's letters for stopped and traced
 _LOOKED_AT = 64  # that many tickets from the front are asked whether their waiter is suspended
@@ -237,12 +237,14 @@ class Board:
         except claimtext.BadClaim as error:
             if not locks.same_inode(descriptor, path):  # released while we looked
                 return None
-            if nuisance := locks.nuisance(None, status):
+            if nuisance := locks.nuisance((), status):
                 return Trouble(path, user, nuisance, live=False)
-            return Trouble(path, user, f"{error}; held by {locks.held_by(status)}", live=True)
+            # A ticket holds nothing: whoever cannot be understood waits in vain, and nobody else has to.
+            live = not path.name.startswith("ticket-")
+            return Trouble(path, user, f"{error}; held by {locks.held_by(status)}", live=live)
         if isinstance(claim, Ticket):
             self._tickets[key] = claim
-        if not procs.alive(claim.holder) and (nuisance := locks.nuisance(claim.holder, status)):
+        if not procs.alive(claim.holder) and (nuisance := locks.nuisance(_holders(claim), status)):
             return Trouble(path, user, nuisance, live=False)
         return claim
 
@@ -292,6 +294,12 @@ class Board:
             if claimfile.NAME.fullmatch(name) or claimfile.HIDDEN.fullmatch(name):
                 with contextlib.suppress(OSError):
                     claimfile.delete_if_dead(self.folder / name)
+
+
+def _holders(claim: Ticket | Lease) -> tuple[ProcessId, ...]:
+    """Who has taken the lock, and who keeps it since."""
+    taker = claim.taker if isinstance(claim, Lease) else None
+    return (claim.holder,) if taker is None else (claim.holder, taker)
 
 
 def next_number(claims: Claims) -> int:

@@ -18,6 +18,8 @@ from gpujobs.machine.filesystems import network_filesystem
 
 ARBITER = "board.lock"
 ARBITER_SLOW = 5.0  # seconds after which the arbiter's holder is named
+# A board without its lock has been wiped: those who hold something there need a moment to write it again.
+_WIPED = 0.5
 ADVICE = "set GPUJOBS_BOARD_DIR or board_dir to a folder on a local disk that all users can write (mode 1777)"
 
 
@@ -53,9 +55,10 @@ def _make_shared(folder: Path) -> None:
     try:
         os.mkdir(folder, 0o1777)
     except FileExistsError:
-        pass
+        return
     finally:
         os.umask(before)
+    _make_arbiter(folder)
 
 
 def hold(folder: Path) -> int:
@@ -122,6 +125,7 @@ def _open_arbiter(folder: Path) -> int:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             _make_arbiter(folder)
+            time.sleep(_WIPED)
             continue
         except OSError as error:
             raise BoardError(

@@ -90,7 +90,7 @@ def unreadable(path: Path, error: OSError) -> Trouble | None:
         return None
     if not stat.S_ISREG(status.st_mode) or not locks.lockers(status):
         return None
-    nuisance = locks.nuisance(None, status)
+    nuisance = locks.nuisance((), status)
     return Trouble(path, procs.user_name(status.st_uid), nuisance or f"{error.strerror}", live=nuisance is None)
 
 

@@ -75,6 +75,8 @@ def _ticket_body(ticket: Ticket) -> dict[str, Any]:
         "holder": list(ticket.holder),
         "expected": ticket.expected,
         "attained": ticket.attained,
+        "run": ticket.run,
+        "run_number": ticket.run_number,
         "request": {
             "name": request.name,
             "gpus": request.gpus,
@@ -112,6 +114,7 @@ def _lease_body(lease: Lease) -> dict[str, Any]:
         "utilisation": lease.utilisation,
         "attained": lease.attained,
         "yielding": lease.yielding,
+        "taker": None if lease.taker is None else list(lease.taker),
     }
 
 
@@ -126,6 +129,8 @@ def _read_ticket(body: Mapping[str, Any], id: str, uid: int, user: str) -> Ticke
         holder=_process(body["holder"]),
         expected=_optional(_number, body.get("expected")),
         attained=_number(body.get("attained", 0)),
+        run=_optional(_text, body.get("run")),
+        run_number=_optional(_whole, body.get("run_number")),
     )
 
 
@@ -167,6 +172,7 @@ def _read_lease(body: Mapping[str, Any], id: str, uid: int, user: str) -> Lease:
         utilisation=_optional(_whole, body.get("utilisation")),
         attained=_number(body.get("attained", 0)),
         yielding=bool(body.get("yielding", False)),
+        taker=_optional(_process, body.get("taker")),
     )
 
 

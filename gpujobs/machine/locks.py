@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from gpujobs.machine import procs
@@ -46,13 +47,13 @@ def lockers(status: os.stat_result) -> list[int]:
     return [int(field[4]) for field in fields if len(field) > 5 and field[1] == "FLOCK" and field[5] == device]
 
 
-def nuisance(holder: ProcessId | None, status: os.stat_result) -> str | None:
+def nuisance(holders: Collection[ProcessId], status: os.stat_result) -> str | None:
     """Who locks a claim that is not theirs, if anybody does.
 
-    ``holder`` is the dead process that the claim names, if it could be read.
+    ``holders`` are the dead processes that the claim names, as far as it could be read.
     """
     for pid in lockers(status):
-        if holder is not None and pid == holder.pid:
+        if any(pid == holder.pid for holder in holders):
             return None  # inherited from its rightful holder, whoever has that pid now
         described = procs.describe([pid]).get(pid)
         if described is None or described.uid in (status.st_uid, 0):

@@ -55,6 +55,8 @@ class Meter:
         self._load_sum, self._load_count = 0.0, 0
         self._first_energy: float | None = None
         self._last_energy: float | None = None
+        self.latest: Snapshot | None = None  # what the devices looked like at the last sample
+        self._load_seen = time.monotonic()
         self.seen: set[int] = set()  # pids of the job that were on a device
 
     def start(self) -> None:
@@ -72,6 +74,11 @@ class Meter:
     def mean_utilisation(self) -> float | None:
         """Mean load of the job's devices over the samples, percent."""
         return self._load_sum / self._load_count if self._load_count else None
+
+    @property
+    def idle(self) -> float:
+        """Seconds since the job's devices were last seen to have load; where it cannot be read, they may have."""
+        return time.monotonic() - self._load_seen
 
     @property
     def energy(self) -> float | None:
@@ -102,6 +109,7 @@ class Meter:
     def _devices(self) -> tuple[int | None, float | None, float | None]:
         assert self._look is not None
         lease, snapshot = self._lease(), self._look()
+        self.latest = snapshot
         held = [device for uuid in lease.devices if (device := snapshot.device(uuid))]
         mine = [process for device in held for process in of_lease(device, lease)]
         self.seen.update(process.pid for process in mine)
@@ -121,6 +129,8 @@ class Meter:
             self.peak_gpu_memory = max(self.peak_gpu_memory or 0, sample.gpu_memory)
         if sample.utilisation is not None:
             self._load_sum, self._load_count = self._load_sum + sample.utilisation, self._load_count + 1
+        if sample.utilisation != 0:
+            self._load_seen = time.monotonic()
         if sample.energy is not None:
             self._first_energy = sample.energy if self._first_energy is None else self._first_energy
             self._last_energy = sample.energy

@@ -24,13 +24,16 @@ _CHUNK = 65536
 # A pipe or socket that is ready to be written takes at least this much without blocking (PIPE_BUF).
 _CERTAIN = 4096
 _ABSORBED = 64  # chunks at most
+_NOWHERE = -1  # no descriptor has this number
 
 
 class Log:
     """The run's output file. A full disk costs lines, never the job."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # Whatever the job has put in the place of its log must not hang us, nor lead us elsewhere.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o600)
         self.problem: str | None = None
 
     def write(self, data: bytes) -> None:
@@ -55,12 +58,13 @@ class Log:
 class Outlet:
     """One stream of the job on its way to one of the user's descriptors."""
 
-    def __init__(self, source: int, sink: int, log: Log, terminal: bool) -> None:
+    def __init__(self, source: int, sink: int | None, log: Log, terminal: bool) -> None:
+        """``sink`` None: it goes into the log alone."""
         self.source, self._log, self._terminal = source, log, terminal
-        self._users = sink
+        self._sink_open = sink is not None
+        self._users = sink = _NOWHERE if sink is None else sink
         self.sink = _opened_again(sink)
         self._pending = b""
-        self._sink_open = True
         self.problem: str | None = None  # why the user did not get everything
         self._whole = self.sink != sink or _is_file(sink)
         os.set_blocking(source, False)
@@ -114,7 +118,7 @@ def _opened_again(sink: int) -> int:
     even where it said that it was ready. Where it cannot be opened again (a socket, another user's terminal) the
     user's own descriptor has to do.
     """
-    if not (os.isatty(sink) or _is_pipe(sink)):
+    if sink == _NOWHERE or not (os.isatty(sink) or _is_pipe(sink)):
         return sink
     try:
         return os.open(f"/proc/self/fd/{sink}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -140,20 +144,21 @@ def _is_pipe(descriptor: int) -> bool:
 class Traffic:
     """All streams of one run: a terminal where the user has one, pipes elsewhere."""
 
-    def __init__(self, log: Log, selector: selectors.BaseSelector) -> None:
-        self._selector = selector
+    def __init__(self, log: Log, selector: selectors.BaseSelector, shown: bool = True) -> None:
+        """``shown``: what the job writes goes to our own streams as well, and it reads what we do."""
+        self._selector, self._shown = selector, shown
         self.log = log
         self._ours: list[int] = []  # the job's ends, to be closed after the launch
         self.outlets: list[Outlet] = []
         self.problem: str | None = None
-        shown = next((number for number in (1, 2) if os.isatty(number)), None)
-        self.terminal = Terminal(like=shown) if shown is not None else None
+        seen = next((number for number in (1, 2) if shown and os.isatty(number)), None)
+        self.terminal = Terminal(like=seen) if seen is not None else None
         self.keys = Keys(0) if self.terminal and os.isatty(0) else None
         self._patience: float | None = None
         stdout = self._connect(1, shared=None)
         stderr = self._connect(2, shared=stdout)
         stdin = self.terminal.job if self.terminal and self.keys else None
-        if stdin is None and os.isatty(0) and not in_foreground(0):
+        if not shown or (stdin is None and os.isatty(0) and not in_foreground(0)):
             # In a session of its own the job could read what is typed for somebody else: no signal would stop it.
             stdin = subprocess.DEVNULL
         controlling = None
@@ -168,7 +173,7 @@ class Traffic:
             return self.terminal.job
         reading, writing = os.pipe()
         self._ours.append(writing)
-        self.outlets.append(Outlet(reading, number, self.log, terminal=False))
+        self.outlets.append(Outlet(reading, number if self._shown else None, self.log, terminal=False))
         return writing
 
     def launched(self) -> None:

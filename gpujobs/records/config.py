@@ -7,17 +7,19 @@ that hold them. What concerns everybody (the board, and what keeps people apart 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpujobs.errors import ConfigError, UsageError
+from gpujobs.errors import ConfigError
 from gpujobs.model import Policy, QueuePolicy
-from gpujobs.units import parse_duration, parse_size
 
 SITE_FILE = Path("/etc/gpujobs/config.toml")
 ADMINISTRATED_BOARD = Path("/var/lib/gpujobs/board")
 COMMON_BOARD = Path("/var/tmp/gpujobs-board")  # shared on purpose; the board checks what it finds there
+
+
+_XDG = {"XDG_CONFIG_HOME": "config_dir", "XDG_STATE_HOME": "state_dir"}
 
 
 class Settings(NamedTuple):
@@ -28,149 +30,126 @@ class Settings(NamedTuple):
     board_dir: Path | None = None  # None: the administrator's if there is one, else the common one
     job_dirs: tuple[Path, ...] = ()  # of the site
     threads: int | None = None  # for a run that does not say
+    retain: float | None = 90 * 86400.0  # how long finished runs are kept; None: for ever
+    retain_size: int | None = None  # of the folders of all runs; None: as large as they get
+    mail: str | None = None  # an address that is told when a run has ended
+    notify: str | None = None  # a shell command for when a run has ended
+    shown_tickets: int = 16  # waiting runs of one user that stand on the board at the same time
     policy: Policy = Policy()
     queue: QueuePolicy = QueuePolicy()
     scenario: str | None = None  # a scripted machine instead of this one
 
 
+class Origin(NamedTuple):
+    """Where the value of a setting comes from."""
+
+    source: str  # "built-in", "site", "user" or "variable"
+    name: str | None = None  # the file, or the variable
+
+
+Origins = Mapping[str, Origin]  # by key; those of the queue are ``queue.KEY``. What is not in it is built in
+
+
 def load(environment: Mapping[str, str], home: Path) -> Settings:
     """The settings in force; ConfigError names the file and the key that cannot be used."""
-    config_dir = Path(environment.get("GPUJOBS_CONFIG_DIR") or _xdg(environment, "XDG_CONFIG_HOME", home / ".config"))
-    values: dict[str, Any] = {}
-    site = Path(environment.get("GPUJOBS_SITE_CONFIG") or SITE_FILE)
-    for path, allowed in ((site, _SITE_KEYS), (config_dir / "config.toml", _USER_KEYS)):
-        values.update(_read(path, allowed))
+    return traced(environment, home)[0]
+
+
+def traced(environment: Mapping[str, str], home: Path) -> tuple[Settings, Origins]:
+    """The same, with where each comes from that is not as it is built in."""
+    origins: dict[str, Origin] = {}
+    values: dict[str, Any] = {
+        "config_dir": _xdg(environment, "XDG_CONFIG_HOME", home / ".config"),
+        "state_dir": _xdg(environment, "XDG_STATE_HOME", home / ".local" / "state"),
+    }
+    for variable, key in _XDG.items():
+        _note(variable, key, environment, origins)
+    if folder := _note("GPUJOBS_CONFIG_DIR", "config_dir", environment, origins):
+        values["config_dir"] = Path(folder)
+    for source, path in (("site", site_file(environment)), ("user", values["config_dir"] / "config.toml")):
+        found = _read(path, source)
+        values.update(found)
+        origins.update((key, Origin(source, str(path))) for key in _spelt_out(found))
     for variable, key in (("GPUJOBS_STATE_DIR", "state_dir"), ("GPUJOBS_BOARD_DIR", "board_dir")):
-        if folder := environment.get(variable):
+        if folder := _note(variable, key, environment, origins):
             values[key] = _folder(variable, folder)
-    policy = Policy(**{key: values.pop(key) for key in _POLICY if key in values})
-    values.setdefault("state_dir", _xdg(environment, "XDG_STATE_HOME", home / ".local" / "state"))
     for key in ("state_dir", "board_dir"):
         if key in values:
             values[key] = Path(os.path.abspath(values[key]))
-    return Settings(
-        config_dir=config_dir, policy=policy, scenario=environment.get("GPUJOBS_SCENARIO") or None, **values
-    )
+    values["scenario"] = _note("GPUJOBS_SCENARIO", "scenario", environment, origins)
+    policy = Policy(**{key: values.pop(key) for key in Policy._fields if key in values})
+    queue = QueuePolicy(**values.pop("queue", {}))
+    return Settings(policy=policy, queue=queue, **values), origins
+
+
+def site_file(environment: Mapping[str, str]) -> Path:
+    """The file of the site's settings, be it there or not."""
+    return Path(environment.get("GPUJOBS_SITE_CONFIG") or SITE_FILE)
+
+
+def in_force(
+    settings: Settings, origins: Origins, environment: Mapping[str, str], board: Path
+) -> dict[str, tuple[Any, Origin]]:
+    """Every setting by its key, with its value and its origin; ``board`` is the folder that is used as the board."""
+    built_in, known = Origin("built-in"), dict(origins)
+    _note("GPUJOBS_SITE_CONFIG", "site_config", environment, known)
+    if settings.scenario is not None:  # a scripted machine has a board of its own, unless another is set
+        known.setdefault("board_dir", known["scenario"])
+    plain = settings._asdict() | {"board_dir": board}
+    policy, queue = plain.pop("policy"), plain.pop("queue")
+    values = {
+        "site_config": site_file(environment),
+        **plain,
+        **policy._asdict(),
+        **{f"queue.{key}": value for key, value in queue._asdict().items()},
+    }
+    return {key: (value, known.get(key, built_in)) for key, value in values.items()}
 
 
 def _xdg(environment: Mapping[str, str], variable: str, otherwise: Path) -> Path:
     return Path(environment.get(variable) or otherwise) / "gpujobs"
 
 
+def _note(variable: str, key: str, environment: Mapping[str, str], origins: dict[str, Origin]) -> str | None:
+    """The value of a variable, from which a setting then comes; None if it is empty or not there."""
+    value = environment.get(variable) or None
+    if value is not None:
+        origins[key] = Origin("variable", variable)
+    return value
+
+
 def _folder(variable: str, value: str) -> Path:
-    try:
-        return _path(value)
-    except ValueError as error:  # counted from wherever we are, it would be another folder each time
-        raise ConfigError(f"{variable}={value!r} cannot be used: {error}") from None
-
-
-def _path(value: Any) -> Path:
-    path = Path(_string(value)).expanduser()
-    if not path.is_absolute():
-        raise ValueError("a folder is given by its whole path")
+    path = Path(value).expanduser()
+    if not path.is_absolute():  # counted from wherever we are, it would be another folder each time
+        raise ConfigError(f"{variable}={value!r} cannot be used: a folder is given by its whole path")
     return path
 
 
-def _string(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a text is expected")
-    return value
-
-
-def _paths(value: Any) -> tuple[Path, ...]:
-    if not isinstance(value, list):
-        raise ValueError("a list of folders is expected")
-    return tuple(_path(item) for item in value)
-
-
-def _seconds(value: Any) -> float:
-    return parse_duration(value if isinstance(value, str) else str(_positive(value)))
-
-
-def _bytes(value: Any) -> int:
-    return parse_size(_string(value))
-
-
-def _positive(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError("a number above zero is expected")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError("a whole number above zero is expected")
-    return value
-
-
-def _margin(value: Any) -> float:
-    if _positive(value) < 1:
-        raise ValueError("a factor of at least 1 is expected")
-    return float(value)
-
-
-def _queue(value: Any) -> QueuePolicy:
-    from gpujobs.records.queuesettings import KEYS, changed
-
-    if not isinstance(value, Mapping):
-        raise ValueError("a table [queue] is expected")
-    policy = QueuePolicy()
-    for key, one in value.items():
-        if key not in KEYS:
-            raise ValueError(f"there is no {key!r} in it; there are: {', '.join(KEYS)}")
-        try:
-            policy = changed(policy, key, one)
-        except (ValueError, UsageError) as error:
-            raise ValueError(f"{key} = {one!r}: {error}") from None
-    return policy
-
-
-_POLICY: dict[str, Callable[[Any], Any]] = {
-    "memory_margin": _margin,
-    "unaccounted": _bytes,
-    "grace": _seconds,
-    "memory_deadline": _seconds,
-    "snapshot_deadline": _seconds,
-}
-_USER_KEYS: dict[str, Callable[[Any], Any]] = {"state_dir": _path, "threads": _whole, "grace": _seconds}
-_SITE_KEYS: dict[str, Callable[[Any], Any]] = {
-    "board_dir": _path,
-    "job_dirs": _paths,
-    "threads": _whole,
-    "queue": _queue,
-    **_POLICY,
-}
-assert set(_SITE_KEYS) | set(_USER_KEYS) <= set(Settings._fields) | set(_POLICY)
-
-
-def _read(path: Path, allowed: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+def _read(path: Path, source: str) -> Mapping[str, Any]:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise ConfigError(f"the settings {path} cannot be read: {error.strerror}") from None
-    import tomllib  # takes milliseconds, and mostly there is no file
+    if source == "user":
+        _check_own(path)
+    from gpujobs.records import settingsfile  # takes milliseconds, and mostly there is no file
 
-    try:
-        body = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the settings {path} are not valid TOML: {error}") from None
-    return {key: _value(path, key, value, allowed) for key, value in body.items()}
+    return settingsfile.parse(text, path, source)
 
 
-def _value(path: Path, key: str, value: Any, allowed: Mapping[str, Callable[[Any], Any]]) -> Any:
-    if key in _SITE_KEYS and key not in allowed:
+def _check_own(path: Path) -> None:
+    """Refuse what somebody else has set for us: commands are among the settings."""
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
         raise ConfigError(
-            f"the settings {path} cannot have {key!r}: it concerns everybody, so only the site may set it"
+            f"the settings {path} belong to another user (uid {status.st_uid}); set HOME or GPUJOBS_CONFIG_DIR to yours"
         )
-    if key not in allowed:
-        from difflib import get_close_matches
+    if status.st_mode & 0o002:
+        raise ConfigError(f"the settings {path} can be written by anybody; run: chmod 644 {path}")
 
-        near = get_close_matches(key, allowed, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(allowed))}"
-        raise ConfigError(f"the settings {path} have no key {key!r}; {hint}")
-    try:
-        return allowed[key](value)
-    except (ValueError, UsageError) as error:
-        raise ConfigError(f"the setting {key} = {value!r} in {path} cannot be used: {error}") from None
+
+def _spelt_out(values: Mapping[str, Any]) -> list[str]:
+    """The keys of a file, those of its table of the queue each for itself."""
+    return [*(key for key in values if key != "queue"), *(f"queue.{key}" for key in values.get("queue", ()))]

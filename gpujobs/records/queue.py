@@ -12,13 +12,14 @@ they believed, one finds it taken.
 
 from __future__ import annotations
 
+import errno
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gpujobs.errors import StoreError
-from gpujobs.model import ProcessId, replace
+from gpujobs.model import replace
 from gpujobs.queuemodel import Part, Place, Submission
 from gpujobs.records.rundir import RunFolder, record_from
 from gpujobs.records.store import Store, text_of
@@ -27,7 +28,8 @@ from gpujobs.runmodel import Attempt, Cause, RunRecord
 
 _BUMP = "UPDATE revisions SET last = last + 1"
 _REVISION = "(SELECT last FROM revisions)"
-_COLUMNS = "number, submission, state, since, begin, attempt"
+_COLUMNS = "number, key, submission, state, since, begin, attempt"
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 _OPEN = "state IN ('queued', 'held')"
 
 
@@ -70,7 +72,11 @@ class Queue:
                         for run, (key, part) in runs.items()
                     ),
                 )
-        except OSError as error:
+        except BaseException as error:
+            if submission.number:  # without its rows it would come back when the database is made again
+                store.submissions.remove(submission.number)
+            if not isinstance(error, OSError):
+                raise
             raise StoreError(
                 f"the submission cannot be kept in {store.submissions.folder}: {error.strerror}; free the disk or set "
                 "GPUJOBS_STATE_DIR to a folder of yours on a local disk"
@@ -88,7 +94,7 @@ class Queue:
         last = int(self._store.query("SELECT last FROM revisions")[0][0])
         which = "state <> 'done' AND submission IS NOT NULL" if since == 0 else "revision > ?"
         rows = self._store.query(f"SELECT {_COLUMNS} FROM runs WHERE {which}", (since,) if since else ())
-        return last, [Place(*row) for row in rows if row[1] is not None]
+        return last, [Place(*row) for row in rows if row[2] is not None]
 
     def place(self, number: int) -> Place | None:
         """How a submitted run stands; None if there is none of that number."""
@@ -119,11 +125,20 @@ class Queue:
             number for (number,) in self._store.query("SELECT number FROM runs WHERE submission = ?", (submission,))
         ]
 
-    def causes(self, number: int) -> dict[int, Cause | None]:
-        """How the run of that number, or each of the array or sweep, ended; None for one that has not."""
+    def ends(self, number: int) -> dict[int, tuple[bool, Cause | None]]:
+        """Of the run of that number, or of each of the array or sweep: whether it has ended, and how."""
         rows = self._store.query("SELECT number, record FROM runs WHERE number = ? OR submission = ?", (number, number))
         runs = [record_from(json.loads(text)) for _, text in rows]
-        return {run.number: run.cause if run.state == "done" else None for run in runs}
+        return {run.number: (run.state == "done", run.cause) for run in runs}
+
+    def still_open(self) -> set[int]:
+        """The numbers of all runs that are not over, those in the foreground included."""
+        return {number for (number,) in self._store.query("SELECT number FROM runs WHERE state <> 'done'")}
+
+    def wants_an_agent(self) -> bool:
+        """Whether anything waits that may start one day, or runs and may have to be settled."""
+        open_runs = "SELECT 1 FROM runs WHERE state <> 'done' AND state <> 'held' AND submission NOTNULL LIMIT 1"
+        return bool(self._store.query(open_runs))
 
     def stop_asked(self, number: int) -> bool:
         """Whether somebody has cancelled it."""
@@ -131,33 +146,34 @@ class Queue:
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
-    def begin(self, record: RunRecord, holder: ProcessId | None) -> bool:
-        """A queued run runs from now on; False if it does not wait any more, for whatever reason."""
-        running = replace(record, state="running", holder=holder)
+    def begin(self, record: RunRecord) -> bool:
+        """A queued run runs from now on, as the record says; False if it does not wait any more."""
         with self._store.transaction() as connection:
             connection.execute(_BUMP)
             done = connection.execute(
                 f"UPDATE runs SET state = 'running', record = ?, revision = {_REVISION}"
                 " WHERE number = ? AND state = 'queued' AND attempt = ?",
-                (text_of(running), record.number, record.attempt),
+                (text_of(record), record.number, record.attempt),
             )
             return done.rowcount == 1
 
     def finish(self, record: RunRecord, begin: float | None = None) -> RunRecord:
         """A run has ended; with ``begin`` another attempt waits from then on, unless it was cancelled meanwhile.
 
-        Returns what is kept. The receipt is written first: should we end between the two, it is the one that is
-        believed.
+        Returns what is kept; of an attempt that had been ended before, what was kept then. The receipt is written
+        first: should we end between the two, it is the one that is believed.
         """
         with self._store.transaction() as connection:
-            stop, state = connection.execute(
-                "SELECT stop, state FROM runs WHERE number = ?", (record.number,)
-            ).fetchone()
-            if state != "running":
-                return record_from(json.loads(self._text(record.number)))
+            question = "SELECT stop, state, attempt, record FROM runs WHERE number = ?"
+            if (found := connection.execute(question, (record.number,)).fetchone()) is None:
+                raise StoreError(f"run {record.number} is not in the records any more, so its end cannot be kept")
+            stop, state, attempt, text = found
+            if (state, attempt) != ("running", record.attempt):
+                return record_from(json.loads(text))
             begin = None if stop else begin
             kept = record if begin is None else next_attempt(record)
-            _receipt(kept)
+            since = None if record.cause is Cause.YIELDED else begin  # who made room has waited from the first
+            _receipt(record)
             connection.execute(_BUMP)
             connection.execute(
                 f"UPDATE runs SET state = ?, record = ?, attempt = ?, revision = {_REVISION},"
@@ -167,21 +183,34 @@ class Queue:
                     text_of(kept),
                     kept.attempt,
                     begin,
-                    begin,
+                    since,
                     kept.number,
                 ),
             )
+        if kept is not record:
+            _receipt(kept)
         return kept
 
     def give_back(self, record: RunRecord) -> None:
-        """A run whose program never began, though its supervisor was about to start it, waits as before."""
+        """A run whose program never began, though its supervisor was about to start it, waits as before.
+
+        If it was cancelled meanwhile, it is over.
+        """
         waiting = replace(record, state="queued", holder=None, started=None, devices=(), device_names=(), cpus="")
+        note = "cancelled just before it began"
+        over = replace(waiting, state="done", cause=Cause.CANCELLED, note=note, ended=record.started)
         with self._store.transaction() as connection:
+            question = "SELECT stop FROM runs WHERE number = ? AND state = 'running' AND attempt = ?"
+            if (found := connection.execute(question, (record.number, record.attempt)).fetchone()) is None:
+                return
+            kept = waiting
+            if found[0]:
+                kept = over
+                _receipt(over)
             connection.execute(_BUMP)
             connection.execute(
-                f"UPDATE runs SET state = 'queued', record = ?, revision = {_REVISION}"
-                " WHERE number = ? AND state = 'running' AND attempt = ?",
-                (text_of(waiting), record.number, record.attempt),
+                f"UPDATE runs SET state = ?, record = ?, revision = {_REVISION} WHERE number = ?",
+                (kept.state, text_of(kept), kept.number),
             )
 
     def hold(self, numbers: Iterable[int]) -> list[int]:
@@ -210,6 +239,7 @@ class Queue:
 
     def end(self, runs: Mapping[int, str], cause: Cause, now: float) -> list[int]:
         """Runs that wait will never start, each for the reason given; those of them that still waited."""
+        moved: list[int] = []
         ended: list[Unstarted] = []
         try:
             with self._store.transaction() as connection:
@@ -230,22 +260,16 @@ class Queue:
                         _receipt(kept)
                     else:
                         ended.append(Unstarted(number, cause, note, now))
+                    moved.append(number)
                 self._store.submissions.note_ended(ended)
         except OSError as error:
             raise StoreError(f"the end of runs cannot be kept: {error.strerror}; free the disk") from None
-        return [*runs] if len(ended) == len(runs) else [number for number in runs if self._ended(number)]
-
-    def _ended(self, number: int) -> bool:
-        place = self.place(number)
-        return place is not None and place.state == "done"
+        return moved
 
     def ask_stop(self, numbers: Iterable[int]) -> None:
         """Whatever becomes of these runs, they are not queued again."""
         with self._store.transaction() as connection:
             connection.executemany("UPDATE runs SET stop = 1 WHERE number = ?", ((number,) for number in numbers))
-
-    def _text(self, number: int) -> str:
-        return str(self._store.query("SELECT record FROM runs WHERE number = ?", (number,))[0][0])
 
 
 def next_attempt(record: RunRecord) -> RunRecord:
@@ -271,7 +295,14 @@ def next_attempt(record: RunRecord) -> RunRecord:
 
 
 def _receipt(record: RunRecord) -> None:
+    """Write the receipt. StoreError where another try may go well; a job that took its own folder has lost it."""
+    folder = RunFolder(Path(record.folder))
     try:
-        RunFolder(Path(record.folder)).write_receipt(record)
+        try:
+            folder.write_receipt(record)
+        except FileNotFoundError:
+            folder.create(exist_ok=True)
+            folder.write_receipt(record)
     except OSError as error:
-        raise StoreError(f"the receipt of run {record.number} cannot be written: {error.strerror}") from None
+        if error.errno in _MAY_PASS:
+            raise StoreError(f"the receipt of run {record.number} cannot be written: {error.strerror}") from None

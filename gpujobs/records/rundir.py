@@ -20,6 +20,7 @@ from typing import Any
 
 from gpujobs.errors import StoreError
 from gpujobs.model import ProcessId
+from gpujobs.records.private import make_private
 from gpujobs.runmodel import Attempt, Cause, RunRecord
 
 VERSION = 1
@@ -38,10 +39,10 @@ class RunFolder:
         self.launching = path / "launching"
         self.launched = path / "launched"
 
-    def create(self) -> None:
-        """Make the folder; FileExistsError if a run already lives there."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.mkdir(mode=0o700)
+    def create(self, exist_ok: bool = False) -> None:
+        """Make the folder; FileExistsError if a run already lives there, unless it is this one."""
+        make_private(self.path.parent)
+        self.path.mkdir(mode=0o700, exist_ok=exist_ok)
 
     def expect_launch(self) -> None:
         """From now on :meth:`has_begun` tells of the attempt that comes next. A rename needs no room on a full disk."""
@@ -58,13 +59,18 @@ class RunFolder:
     def write_environment(self, environment: Mapping[str, str]) -> None:
         """Keep the environment for whoever asks later why it behaved as it did."""
         try:
-            write_aside(self.environment, {"version": VERSION, "environment": dict(environment)})
+            write_aside(self.environment, {"version": VERSION, "environment": dict(environment)}, sync=False)
         except OSError as error:
             raise StoreError(f"{self.environment} cannot be written: {error.strerror}; free the disk") from None
 
-    def write_receipt(self, record: RunRecord) -> None:
-        """Write the receipt whole or not at all."""
-        write_aside(self.receipt, {"version": VERSION, **asdict(record)})
+    def write_receipt(self, record: RunRecord, sync: bool = True) -> None:
+        """Write the receipt whole or not at all; without ``sync`` a crash of the machine may leave less."""
+        body = {"version": VERSION, **asdict(record)}
+        try:
+            write_aside(self.receipt, body, sync)
+        except PermissionError:  # the job has closed the folder to itself, and so to us
+            self.path.chmod(0o700)
+            write_aside(self.receipt, body, sync)
 
     def read_receipt(self) -> RunRecord:
         """The run as last written."""
@@ -93,15 +99,20 @@ def _attempt(started: float | None, ended: float | None, cause: str, *code: int 
     return Attempt(started, ended, Cause(cause), *code)
 
 
-def write_aside(path: Path, body: Mapping[str, Any]) -> None:
+def write_aside(path: Path, body: Mapping[str, Any], sync: bool = True) -> None:
+    """A table as JSON, whole or not at all; without ``sync`` a crash of the machine may leave less."""
+    write_text_aside(path, json.dumps(body) + "\n", sync)
+
+
+def write_text_aside(path: Path, text: str, sync: bool = True) -> None:
     """Write, sync, rename: a reader, or a crash, meets the old text or the new one. The file's mode is 0600."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
-            json.dump(body, file, indent=1)
-            file.write("\n")
+            file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

@@ -18,6 +18,7 @@ from typing import Any
 
 from gpujobs.errors import StoreError
 from gpujobs.model import replace
+from gpujobs.records.private import make_private
 from gpujobs.records.rundir import RunFolder, record_from
 from gpujobs.records.submissions import Submissions
 from gpujobs.runmodel import RunRecord
@@ -54,6 +55,7 @@ def _m002_queue(connection: sqlite3.Connection) -> None:
 
 
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_runs, _m002_queue)
+VERSION = len(_MIGRATIONS)  # of the database
 
 
 class Store:
@@ -64,8 +66,8 @@ class Store:
         self.runs = runs
         self.submissions = Submissions(runs.parent / "submissions")
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
+            make_private(runs)
             self.submissions.prepare()
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # whatever the umask
             self._connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
@@ -78,7 +80,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"the records in {folder} cannot be opened: {error.strerror}; {_ADVICE}") from None
         except sqlite3.Error as error:
-            raise StoreError(f"the records in {folder} cannot be opened: {error}; {_ADVICE}") from None
+            raise StoreError(f"the records in {folder} cannot be opened: {error}; {_advice(error)}") from None
 
     def _migrate(self) -> None:
         if self._version() == len(_MIGRATIONS):
@@ -89,7 +91,9 @@ class Store:
                 migration(self._connection)
                 self._connection.execute(f"PRAGMA user_version = {number}")
         if self._version() > len(_MIGRATIONS):
-            raise StoreError(f"{self.path} was written by a newer gpujobs; use that one, or {_ADVICE}")
+            raise StoreError(
+                f"{self.path} was written by a newer gpujobs; use that one, or set GPUJOBS_STATE_DIR to another folder"
+            )
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
@@ -103,7 +107,7 @@ class Store:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
-            raise StoreError(f"the records in {self.path} cannot be written: {error}; {_ADVICE}") from None
+            raise StoreError(f"the records in {self.path} cannot be written: {error}; {_advice(error)}") from None
         except BaseException:
             self._roll_back()
             raise
@@ -130,15 +134,15 @@ class Store:
         return added, folder
 
     def next_number(self) -> int:
-        """Beyond every row ever made, every folder and every submission found: a lost database must not reuse numbers.
+        """Beyond every row ever made, every folder and every submission found, with its runs.
 
-        To be called within a transaction.
+        So a lost database reuses no number. To be called within a transaction.
         """
         row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'").fetchone()
         number = 1 + (int(row[0]) if row else 0)
         if row is None:
             folders = (int(path.name) for path in self.runs.iterdir() if path.name.isdecimal())
-            number = 1 + max((*folders, *self.submissions.numbers()), default=0)
+            number = 1 + max((*folders, self.submissions.last()))
         while (self.runs / str(number)).exists() or self.submissions.holds(number):
             number += 1
         return number
@@ -179,14 +183,14 @@ class Store:
             rows = self._connection.execute(f"SELECT record FROM runs {clause}", values).fetchall()  # noqa: S608  # fixed clauses
             return [record_from(json.loads(text)) for (text,) in rows]
         except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_ADVICE}") from None
+            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_advice(error)}") from None
 
     def query(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """The rows of an SQL statement that only reads; the same holds for it as for a clause."""
         try:
             return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_ADVICE}") from None
+            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_advice(error)}") from None
 
     def close(self) -> None:
         """Close the database."""
@@ -194,6 +198,12 @@ class Store:
 
 
 _ADVICE = "free the disk or set GPUJOBS_STATE_DIR to a folder of yours on a local disk"
+_REMAKE = "gpujobs doctor --rebuild makes them again from what lies beside it"
+
+
+def _advice(error: Exception) -> str:
+    """What to do: an OperationalError is of the disk or of somebody else, any other of what is in the file."""
+    return _ADVICE if isinstance(error, sqlite3.OperationalError) else _REMAKE
 
 
 def text_of(record: RunRecord) -> str:

@@ -8,16 +8,18 @@ Together with the receipts this is all there is to know of a queue: the database
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpujobs.errors import StoreError
 from gpujobs.model import Request
 from gpujobs.queuemodel import Part, Retrying, Submission
-from gpujobs.records.rundir import write_aside
+from gpujobs.records.private import make_private
+from gpujobs.records.rundir import write_aside, write_text_aside
 from gpujobs.runmodel import Cause
 
 VERSION = 1
@@ -49,7 +51,7 @@ class Submissions:
 
     def prepare(self) -> None:
         """Make the folder if it is missing."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
 
     def numbers(self) -> list[int]:
         """Every submission that is kept."""
@@ -59,9 +61,28 @@ class Submissions:
             return []
         return sorted(int(stem) for name in names if (stem := name.removesuffix(".json")) != name and stem.isdecimal())
 
+    def last(self) -> int:
+        """The highest number that was ever given to one of these, or to one of their runs; 0 if there are none.
+
+        Of a file that cannot be read, its own number is all that is known.
+        """
+        found = [0]
+        for number in self.numbers():
+            found.append(number)
+            with contextlib.suppress(StoreError):
+                found += self.read(number).runs
+        return max(found)
+
+    def forget_ended(self, numbers: Collection[int]) -> None:
+        """Forget how these ended. Only within a transaction of the store, as for whoever adds to the list."""
+        lines = list(_lines(self._ended))
+        kept = [line for line in lines if (one := _unstarted(line)) is not None and one.number not in numbers]
+        if len(kept) < len(lines):
+            write_text_aside(self._ended, b"".join(line + b"\n" for line in kept).decode())
+
     def holds(self, number: int) -> bool:
         """Whether a submission of that number is kept."""
-        return self._path(number).exists()
+        return self.path(number).exists()
 
     def write(
         self, submission: Submission, environment: Mapping[str, str], runs: Mapping[int, tuple[str, Part]]
@@ -70,14 +91,14 @@ class Submissions:
         body = {
             "version": VERSION,
             "submission": to_json(submission),
-            "runs": [[number, key, part.index, part.parameters] for number, (key, part) in runs.items()],
+            "runs": [[number, key, part.index, part.parameters, part.command] for number, (key, part) in runs.items()],
             "environment": dict(environment),
         }
-        write_aside(self._path(submission.number), body)
+        write_aside(self.path(submission.number), body)
 
     def read(self, number: int) -> Kept:
         """A submission as it was kept; StoreError if it cannot be read."""
-        path = self._path(number)
+        path = self.path(number)
         try:
             body = json.loads(path.read_bytes())
             return Kept(from_json(body["submission"]), body["environment"], dict(map(_run, body["runs"])))
@@ -86,13 +107,16 @@ class Submissions:
 
     def remove(self, number: int) -> None:
         """Forget a submission."""
-        self._path(number).unlink(missing_ok=True)
+        self.path(number).unlink(missing_ok=True)
 
     def note_ended(self, runs: Sequence[Unstarted]) -> None:
         """Keep how runs ended that never began; OSError if the disk will not have it."""
         lines = "".join(json.dumps(one) + "\n" for one in runs).encode()
-        descriptor = os.open(self._ended, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._ended, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a line that a crash has cut off
+                lines = b"\n" + lines
             while lines:
                 lines = lines[os.write(descriptor, lines) :]
             os.fsync(descriptor)
@@ -103,14 +127,12 @@ class Submissions:
         """The runs that ended without having begun, by number; a line that was cut off by a crash is passed over."""
         found = {}
         for line in _lines(self._ended):
-            try:
-                number, cause, note, at = json.loads(line)
-                found[number] = Unstarted(number, Cause(cause), note, at)
-            except (ValueError, TypeError):
-                continue
+            if (one := _unstarted(line)) is not None:
+                found[one.number] = one
         return found
 
-    def _path(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
+        """The file of a submission, be it there or not."""
         return self.folder / f"{number}.json"
 
 
@@ -142,8 +164,16 @@ def _known(body: Mapping[str, Any], noun: Any) -> dict[str, Any]:
 
 
 def _run(row: Sequence[Any]) -> tuple[int, tuple[str, Part]]:
-    number, key, index, parameters = row
-    return number, (key, Part(index, tuple((name, value) for name, value in parameters)))
+    number, key, index, parameters, *command = row
+    return number, (key, Part(index, tuple((name, value) for name, value in parameters), *command))
+
+
+def _unstarted(line: bytes) -> Unstarted | None:
+    try:
+        number, cause, note, at = json.loads(line)
+        return Unstarted(number, Cause(cause), note, at)
+    except (ValueError, TypeError):
+        return None
 
 
 def _lines(path: Path) -> Iterable[bytes]:

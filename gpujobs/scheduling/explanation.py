@@ -93,6 +93,14 @@ class Decision:
         return self._pass.machine.clean(self._pass.rules.policy)
 
     @property
+    def kept_free(self) -> int:
+        """How many of these are left without a lease; a device that somebody outside is on counts as one already."""
+        turns = self._pass
+        held = self.devices.union(*(lease.devices for lease in turns.leases))
+        others = turns.machine.usable(turns.rules.policy) - held
+        return max(0, turns.rules.policy.keep_free - len(others))
+
+    @property
     def leases(self) -> Sequence[Lease]:
         """All that is held, those included who start now."""
         return self._run().situation.leases
@@ -162,7 +170,7 @@ class Reasons(Mapping[str, Refusal]):
         promised = frozenset(uuid for uuid, whose in turns.promised.items() if whose.id != ticket.id)
         mine = turns.reservation is not None and turns.reservation.ticket.id == ticket.id
         withheld = frozenset() if mine or turns.in_time(group) else turns.withheld(prospect.capable)
-        answer = decide(replace(turns.situation, kept=promised | withheld), ticket.request)
+        answer = decide(replace(turns.situation, kept=promised | withheld, spoken_for=promised), ticket.request)
         # What would fit waits for those ahead: for cores that are kept for them, or because its user holds much.
         if isinstance(answer, Grant):
             named = [] if mine else self._for_its_cores(group)

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from gpujobs.model import Lease
+from gpujobs.queuemodel import Stay
 
 _ACTIVE = 0.001  # of all usage; whoever has less does not count among those who share
+
+
+class Had(NamedTuple):
+    """What somebody has had, as it counted when the last of it ended: one number for all that is past."""
+
+    usage: float = 0.0  # GPU-seconds
+    at: float = 0.0  # seconds since the epoch
 
 
 def decayed(usage: float, seconds: float, half_life: float) -> float:
@@ -23,6 +32,27 @@ def accrued(devices: int, seconds: float, half_life: float) -> float:
     """GPU-seconds that devices held until now for so long have brought, what is old of it counting less."""
     rate = math.log(2) / half_life
     return devices * -math.expm1(-rate * max(0.0, seconds)) / rate
+
+
+def with_stays(had: Had | None, stays: Iterable[Stay], half_life: float) -> Had:
+    """What somebody has had, and these stays; in which order they come makes no difference."""
+    usage, at = had or Had()
+    for stay in stays:
+        brought = accrued(stay.devices, stay.until - stay.since, half_life)
+        later = max(at, stay.until)
+        usage = decayed(usage, later - at, half_life) + decayed(brought, later - stay.until, half_life)
+        at = later
+    return Had(usage, at)
+
+
+def of_stays(stays: Iterable[Stay], now: float, half_life: float) -> float:
+    """What stays that are over count now."""
+    return remaining(with_stays(None, stays, half_life), now, half_life)
+
+
+def remaining(had: Had, now: float, half_life: float) -> float:
+    """What somebody's past counts now."""
+    return decayed(had.usage, now - had.at, half_life)
 
 
 def with_leases(usage: Mapping[int, float], leases: Iterable[Lease], now: float, half_life: float) -> dict[int, float]:

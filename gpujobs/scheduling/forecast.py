@@ -52,8 +52,9 @@ def _course(decision: Decision, spans: Mapping[str, Span], *, late: bool) -> dic
     starts: dict[str, float] = {}
     for ticket in decision.ranking:
         devices = _first(decision.capable(ticket), free_at, ticket.request.gpus)
-        if devices:
-            starts[ticket.id] = max(free_at[uuid] for uuid in devices)
+        beside = _first(free_at, free_at, ticket.request.gpus + decision.kept_free)
+        if devices and beside:
+            starts[ticket.id] = max(free_at[uuid] for uuid in (*devices, *beside))
             end = starts[ticket.id] + _length(decision, ticket, spans, late=late)
             free_at |= dict.fromkeys(devices, end)
     return starts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gpujobs.model import Device, replace
+from gpujobs.model import Device, Policy, replace
+from gpujobs.scheduling.etiquette import LEFT_OUT, excluded
 from gpujobs.states import Health, RecoveryAction
 
 _RECOVERY = {
@@ -16,6 +17,14 @@ _RECOVERY = {
     RecoveryAction.OTHER: "the driver asks for something that is not known here before new work",
     RecoveryAction.IMEX: "the driver asks that the IMEX domain is recovered",
 }
+
+
+def told_apart(devices: Iterable[Device], policy: Policy) -> tuple[Device, ...]:
+    """The devices with a word at those that the site keeps from gpujobs, however well they are."""
+    return tuple(
+        replace(one, reason="; ".join(filter(None, (one.reason, LEFT_OUT)))) if excluded(one, policy) else one
+        for one in devices
+    )
 
 
 def assess(devices: Iterable[Device]) -> tuple[Device, ...]:

@@ -2,9 +2,10 @@
 
     waiting   it has a ticket                             Granted, GaveUp
     starting  it has a lease                              Launched, LaunchFailed
-    running   its main process lives                      Exited, LimitReached, Interrupted, StopAsked
+    running   its main process lives                      Exited, LimitReached, Interrupted, StopAsked, YieldAsked,
+                                                          WarningOver, IdleTooLong
     stopping  its processes are being ended               Exited, GraceOver, Interrupted, StopAsked, TreeGone,
-                                                          LimitReached
+                                                          LimitReached, YieldAsked, WarningOver, IdleTooLong
     freeing   the device's memory is being watched        MemoryFree, MemoryStuck, Interrupted, StopAsked, Exited,
                                                           LimitReached
     done      its receipt is written
@@ -18,144 +19,67 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from gpujobs.errors import EXIT_INTERRUPTED, EXIT_TIME_LIMIT
 from gpujobs.model import replace
 from gpujobs.runmodel import Cause
+from gpujobs.scheduling.events import (
+    EndTree,
+    Event,
+    Exited,
+    Finish,
+    GaveUp,
+    GraceOver,
+    Granted,
+    IdleTooLong,
+    Instruction,
+    Interrupted,
+    Launch,
+    Launched,
+    LaunchFailed,
+    LimitReached,
+    MemoryFree,
+    MemoryStuck,
+    PassOn,
+    State,
+    StopAsked,
+    TreeGone,
+    Warn,
+    WarningOver,
+    WatchMemory,
+    YieldAsked,
+)
 
-
-class State(StrEnum):
-    """Where a run is in its life."""
-
-    WAITING = "waiting"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    FREEING = "freeing"
-    DONE = "done"
-
-
-# ---- what happened ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """Its turn came."""
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """It will not wait (any longer)."""
-
-    reason: str
-    cause: Cause = Cause.NOT_STARTED
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """The job's program runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchFailed:
-    """The job's program could not be started."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The job's main process ended: by itself with a code, or by a signal."""
-
-    code: int | None = None
-    signal: int | None = None
-    oom: Cause | None = None  # what its last words, or the kernel, say about memory
-
-
-@dataclass(frozen=True, slots=True)
-class LimitReached:
-    """Its time is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Ctrl-C."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    """Somebody sent the supervisor a signal that means: end it."""
-
-    signal: int = signal.SIGTERM
-
-
-@dataclass(frozen=True, slots=True)
-class GraceOver:
-    """The time its processes had after the last signal is over."""
-
-    left: str  # which of them are still there, for people
-
-
-@dataclass(frozen=True, slots=True)
-class TreeGone:
-    """No process of the job is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryFree:
-    """The devices hold nothing of the job's any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryStuck:
-    """The devices still hold memory after all the time they had."""
-
-    reason: str
-
-
-Event = (
-    Granted | GaveUp | Launched | LaunchFailed | Exited | LimitReached | Interrupted | StopAsked
-    | GraceOver | TreeGone | MemoryFree | MemoryStuck
-)  # fmt: skip
-
-
-# ---- what is to be done -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start the job's program."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassOn:
-    """Send the signal to the job's foreground processes."""
-
-    signal: int
-
-
-@dataclass(frozen=True, slots=True)
-class EndTree:
-    """Send the signal to every process of the job; tell when none is left, or when the time for that is over."""
-
-    signal: int
-
-
-@dataclass(frozen=True, slots=True)
-class WatchMemory:
-    """Tell when the devices are free of the job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Give up what is held and write the receipt."""
-
-    abandon: bool = False  # processes live on that hold the lease: leave it to them
-
-
-Instruction = Launch | PassOn | EndTree | WatchMemory | Finish
+__all__ = [
+    "EndTree",
+    "Event",
+    "Exited",
+    "Finish",
+    "GaveUp",
+    "GraceOver",
+    "Granted",
+    "IdleTooLong",
+    "ImpossibleEvent",
+    "Instruction",
+    "Interrupted",
+    "Launch",
+    "LaunchFailed",
+    "Launched",
+    "Life",
+    "LimitReached",
+    "MemoryFree",
+    "MemoryStuck",
+    "PassOn",
+    "State",
+    "StopAsked",
+    "TreeGone",
+    "Warn",
+    "WarningOver",
+    "WatchMemory",
+    "YieldAsked",
+    "advance",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +94,11 @@ class Life:
     interrupts: int = 0
     killed: bool = False  # SIGKILL has been sent
     stuck: bool = False  # some of its processes outlive it
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.state is State.DONE
 
     @property
     def exit_code(self) -> int:
@@ -258,9 +187,24 @@ def _stop(life: Life, event: StopAsked) -> Step:
     return replace(life, state=State.STOPPING, cause=Cause.CANCELLED, note=note), (EndTree(signal.SIGTERM),)
 
 
-def _stop_again(life: Life, event: StopAsked | LimitReached) -> Step:
+def _stop_again(life: Life, event: Event) -> Step:
     """It is being stopped already; asking again does not shorten its grace."""
     return life, ()
+
+
+def _warn(life: Life, event: YieldAsked) -> Step:
+    """However it ends from now on, it is queued again; unless somebody cancels it, or its time is over."""
+    if life.cause is Cause.YIELDED:
+        return life, ()
+    return replace(life, cause=Cause.YIELDED, note=f"it made room for {event.whom}"), (Warn(signal.SIGUSR1),)
+
+
+def _end_warning(life: Life, event: WarningOver) -> Step:
+    return replace(life, state=State.STOPPING), (EndTree(signal.SIGTERM),)
+
+
+def _end_idling(life: Life, event: IdleTooLong) -> Step:
+    return replace(life, state=State.STOPPING, cause=Cause.IDLE, note=event.reason), (EndTree(signal.SIGTERM),)
 
 
 def _end_grace(life: Life, event: GraceOver) -> Step:
@@ -297,12 +241,18 @@ _TABLE: dict[tuple[State, type], Callable[[Life, Any], Step]] = {
     (State.RUNNING, LimitReached): _stop_at_limit,
     (State.RUNNING, Interrupted): _interrupt,
     (State.RUNNING, StopAsked): _stop,
+    (State.RUNNING, YieldAsked): _warn,
+    (State.RUNNING, WarningOver): _end_warning,
+    (State.RUNNING, IdleTooLong): _end_idling,
     (State.STOPPING, Exited): _note_exit,
     (State.STOPPING, GraceOver): _end_grace,
     (State.STOPPING, Interrupted): _interrupt_stopping,
     (State.STOPPING, StopAsked): _stop_again,
     (State.STOPPING, TreeGone): _watch_memory,
     (State.STOPPING, LimitReached): _stop_again,
+    (State.STOPPING, YieldAsked): _stop_again,
+    (State.STOPPING, WarningOver): _stop_again,
+    (State.STOPPING, IdleTooLong): _stop_again,
     (State.FREEING, Exited): _note_exit,
     (State.FREEING, LimitReached): _stop_again,
     (State.FREEING, MemoryFree): _finish,

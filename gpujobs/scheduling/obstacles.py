@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 
 from gpujobs.model import Device, GpuProcess, Hindrance, Lease, Obstacle, Policy, Request
+from gpujobs.scheduling.etiquette import LEFT_OUT, excluded, tolerated
 from gpujobs.scheduling.occupancy import Occupancy, Situation
 from gpujobs.states import ComputeMode, Health
 
 
 def lasting(occupancy: Occupancy, request: Request, policy: Policy) -> Obstacle | None:
-    """What no waiting takes away: a broken, hidden or prohibited device, or one that is too small.
+    """What no waiting takes away: a broken, excluded, hidden or prohibited device, or one that is too small.
 
     The memory of the obstacle is what a request could declare at most.
     """
     device = occupancy.device
     if device.health is Health.UNUSABLE or device.uuid is None:
         return Obstacle(Hindrance.UNUSABLE, device.label, what=device.reason or "it cannot be read")
+    if excluded(device, policy):
+        return Obstacle(Hindrance.EXCLUDED, device.label, what=LEFT_OUT)
     if request.visible is not None and device.uuid not in request.visible:
         return Obstacle(Hindrance.MASKED, device.label, what="CUDA_VISIBLE_DEVICES")
     if device.compute_mode is ComputeMode.PROHIBITED:
@@ -43,7 +46,7 @@ def passing(occupancy: Occupancy, request: Request, situation: Situation) -> Obs
         return Obstacle(Hindrance.QUEUE, occupancy.device.label)
     return (
         _lease(occupancy, request)
-        or _stranger(occupancy, situation.snapshot.taken_at)
+        or _stranger(occupancy, situation.policy, situation.snapshot.taken_at)
         or _unknown(occupancy, request, situation.policy)
         or (_no_room_beside(occupancy, request, situation.policy) if request.share else None)
         or (_too_busy(occupancy, request) if request.share else None)
@@ -85,8 +88,15 @@ def _lease(occupancy: Occupancy, request: Request) -> Obstacle | None:
     return None
 
 
-def _stranger(occupancy: Occupancy, now: float) -> Obstacle | None:
-    return _process(occupancy.device, occupancy.strangers[0], now) if occupancy.strangers else None
+def _stranger(occupancy: Occupancy, policy: Policy, now: float) -> Obstacle | None:
+    disturbing = disturbers(occupancy, policy, now)
+    return _process(occupancy.device, disturbing[0], now) if disturbing else None
+
+
+def disturbers(occupancy: Occupancy, policy: Policy, now: float) -> tuple[GpuProcess, ...]:
+    """The strangers beside whom nothing is put, the largest first."""
+    device = occupancy.device
+    return tuple(one for one in occupancy.strangers if not tolerated(one, device, policy, now))
 
 
 def _process(device: Device, process: GpuProcess, now: float) -> Obstacle:

@@ -107,6 +107,7 @@ class Situation:
     occupancies: tuple[Occupancy, ...]  # in index order
     kept: frozenset[str] = frozenset()  # devices that wait for somebody else's turn
     kept_cpus: frozenset[int] = frozenset()
+    spoken_for: frozenset[str] = frozenset()  # devices that somebody who has no lease yet is about to get
 
     @property
     def taken(self) -> frozenset[int]:

@@ -8,9 +8,10 @@ handed in. What is not known is never free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from gpujobs.model import CpuTopology, Grant, Hindrance, Lease, Obstacle, Policy, Refusal, Request, Snapshot, replace
-from gpujobs.scheduling import cpuset
+from gpujobs.scheduling import cpuset, room
 from gpujobs.scheduling.obstacles import lasting, of_lease, passing
 from gpujobs.scheduling.occupancy import Occupancy, Situation, situation
 from gpujobs.scheduling.preference import best
@@ -53,8 +54,10 @@ def impossible(now: Situation, request: Request) -> Refusal | None:
     if request.share and request.gpu_memory is None:
         unsaid = Obstacle(Hindrance.MEMORY, what="a run that shares a GPU must say how much memory it needs")
         return Refusal((unsaid,), wanted(now, request), never=True)
-    if now.snapshot.driver in _PASSING_TROUBLE or len(capable(now, request)) >= request.gpus:
+    if now.snapshot.driver in _PASSING_TROUBLE:
         return None
+    if len(capable(now, request)) >= request.gpus:
+        return _too_few_to_give(now, request) if request.gpus > room.most(now) else None
     return Refusal(_missing(now, request) or _obstacles(now, request, lasting_only=True), wanted(now, request), True)
 
 
@@ -105,15 +108,30 @@ def _grant(now: Situation, request: Request) -> Grant | Refusal:
     if request.gpus:
         obstacles = _obstacles(now, request)
         blocked = {obstacle.device for obstacle in obstacles}
-        free = [one for one in _candidates(now, request) if one.device.label not in blocked]
+        free: Sequence[Occupancy] = [one for one in _candidates(now, request) if one.device.label not in blocked]
         if len(free) < request.gpus:
-            awaited = (one for one in obstacles if one.kind not in (Hindrance.SLICED, Hindrance.SLICE))
-            return Refusal(tuple(awaited), wanted(now, request))
-        chosen = best(free, request.gpus, now.snapshot.links, small=request.gpu_memory is not None)
+            return Refusal(_awaited(obstacles), wanted(now, request))
+        choose = partial(best, links=now.snapshot.links, small=request.gpu_memory is not None)
+        free = room.within(now, free, request.gpus, choose)
+        if len(free) < request.gpus:
+            return Refusal((_kept_free(now), *_awaited(obstacles)), wanted(now, request))
+        chosen = choose(free, request.gpus)
     cpus = cpuset.choose(now.topology, now.taken, request.threads, _near(chosen, now.topology), request.cpus)
     if cpus is None:
         return Refusal(_core_obstacles(now, request), _threads(request))
     return Grant(tuple(one.device.uuid for one in chosen if one.device.uuid is not None), cpus)
+
+
+def _awaited(obstacles: Iterable[Obstacle]) -> tuple[Obstacle, ...]:
+    return tuple(one for one in obstacles if one.kind not in (Hindrance.SLICED, Hindrance.SLICE))
+
+
+def _too_few_to_give(now: Situation, request: Request) -> Refusal:
+    return Refusal((_kept_free(now),), wanted(now, request), never=True)
+
+
+def _kept_free(now: Situation) -> Obstacle:
+    return Obstacle(Hindrance.KEPT_FREE, gpus=now.policy.keep_free)
 
 
 def _driver_trouble(snapshot: Snapshot) -> tuple[Obstacle, ...]:

@@ -65,6 +65,10 @@ class Machine:
             self._clean[policy] = self.usable(policy).intersection(clear)
         return self._clean[policy]
 
+    def givable(self, policy: Policy) -> int:
+        """How many devices may be held at the same time: all that are usable, but for those that are kept free."""
+        return max(0, len(self.usable(policy)) - policy.keep_free)
+
     def usable(self, policy: Policy) -> frozenset[str]:
         """The devices that somebody can be given one day."""
         return self.prospect(_PLAIN, policy).capable

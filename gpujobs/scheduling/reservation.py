@@ -6,12 +6,12 @@ Later tickets may start around it if they are expected to be gone by then, or to
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gpujobs.model import Device, Grant, Lease, Policy, Request, Ticket
-from gpujobs.scheduling import cpuset
-from gpujobs.scheduling.obstacles import passing
+from gpujobs.scheduling import cpuset, room
+from gpujobs.scheduling.obstacles import disturbers, passing
 from gpujobs.scheduling.occupancy import Occupancy, Situation
 from gpujobs.states import ComputeMode
 
@@ -30,6 +30,10 @@ class Reservation:
     cpus: frozenset[int]  # those that it may have
     spare_threads: int  # of these, how many it will leave to others by then
     spent: frozenset[str] = frozenset()  # the available devices that others have got since
+    spare_cards: float = math.inf  # how many more it leaves to others, where the site keeps some free
+    held: frozenset[int] = frozenset()  # the cards that are expected to be leased by then in any case
+    cards: Mapping[str, int] = field(default_factory=dict)  # the card of each device
+    cores: Sequence[frozenset[int]] = ()  # the hardware threads of each core
 
     @property
     def available(self) -> frozenset[str]:
@@ -43,8 +47,15 @@ class Reservation:
         return tuple(left[: self.ticket.request.gpus])
 
     def charge(self, grant: Grant) -> int:
-        """How many of its CPUs somebody else would take."""
-        return len(grant.cpus & self.cpus)
+        """How many of its CPUs somebody else would take, who has a core to themselves even if they use half of it."""
+        return sum(len(core & self.cpus) for core in self.cores if core & grant.cpus)
+
+    def bears(self, grant: Grant) -> bool:
+        """Whether somebody else can have this, be it for longer, and leave it enough CPUs and cards."""
+        return self.charge(grant) <= self.spare_threads and len(self._new_cards(grant)) <= self.spare_cards
+
+    def _new_cards(self, grant: Grant) -> frozenset[int]:
+        return frozenset(self.cards[uuid] for uuid in grant.devices) - self.held
 
     def give(self, grant: Grant) -> None:
         """Let somebody have this who will still be there when it begins."""
@@ -52,6 +63,8 @@ class Reservation:
         self.spare -= len(taken)
         self.spent |= taken
         self.spare_threads -= self.charge(grant)
+        self.spare_cards -= len(self._new_cards(grant))
+        self.held |= self._new_cards(grant)
 
     def withheld(self, usable: frozenset[str]) -> frozenset[str]:
         """Those of some devices that nobody may have who will still be there when it begins."""
@@ -85,14 +98,35 @@ def reserve(
     devices_at = free_at[request.gpus - 1][0] if 0 < request.gpus <= len(free_at) else now
     if request.gpus > len(free_at):
         devices_at = math.inf
-    start = max(devices_at, _threads_at(here, request, ends, now))
+    start = max(devices_at, _threads_at(here, request, ends, now), _cards_at(here, request.gpus, ends, now))
     available = tuple(uuid for at, _, uuid in free_at if at <= start)
     taken: frozenset[int] = frozenset().union(*(lease.cpus for lease in here.leases if ends[lease.id] > start))
     spare_threads = cpuset.free(topology, taken, request.cpus) - request.threads
     cpus = cpuset.usable(topology, request.cpus)
     if cpuset.free(topology, frozenset(), request.cpus) < request.threads:
         cpus = frozenset()  # it is not for us to judge, who see too few of them
-    return Reservation(ticket, start, available, len(available) - request.gpus, cpus, max(0, spare_threads))
+    held = frozenset(card for card, end in room.in_use(here, ends).items() if end > start)
+    return Reservation(
+        ticket,
+        start,
+        available,
+        len(available) - request.gpus,
+        cpus,
+        max(0, spare_threads),
+        spare_cards=max(0, room.most(here) - request.gpus - len(held)),
+        held=held,
+        cards=room.cards(here),
+        cores=topology.cores,
+    )
+
+
+def _cards_at(here: Situation, gpus: int, ends: Mapping[str, float], now: float) -> float:
+    """When few enough cards are leased for so many more, where the site keeps some free."""
+    beside = room.most(here) - gpus
+    if math.isinf(beside) or not gpus:
+        return now
+    until = sorted(room.in_use(here, ends).values(), reverse=True)
+    return math.inf if beside < 0 else until[int(beside)] if len(until) > beside else now
 
 
 def _threads_at(here: Situation, request: Request, ends: Mapping[str, float], now: float) -> float:
@@ -112,7 +146,8 @@ def _free_at(one: Occupancy, request: Request, here: Situation, ends: Mapping[st
     """When a device can be used by a request."""
     if passing(one, request, here) is None:
         return now
-    others = [_stranger_end(process.host.elapsed if process.host else None, now) for process in one.strangers]
+    strangers = disturbers(one, here.policy, here.snapshot.taken_at)
+    others = [_stranger_end(process.host.elapsed if process.host else None, now) for process in strangers]
     at = max(others, default=now)
     if request.share:
         at = max(at, _room_at(one, request, here.policy, ends, now))

@@ -14,7 +14,7 @@ class Tally:
     """The devices that are held, counted."""
 
     queue: QueuePolicy
-    total: int  # devices that somebody can be given one day
+    total: int  # devices that may be held at the same time
     crowded: bool = False  # more than one user waits for devices
     held: dict[int, int] = field(default_factory=dict)  # by each user
     long: int = 0  # by runs that are not short

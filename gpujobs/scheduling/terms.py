@@ -85,7 +85,7 @@ def _against_the_rules(
     limit, lane = rules.queue.user_limit, rules.queue.lane
     if limit is not None and request.gpus > limit:
         return Refusal((Obstacle(Hindrance.LIMIT, gpus=limit),), prospect.wanted, never=True)
-    left = len(machine.usable(rules.policy)) - lane
+    left = machine.givable(rules.policy) - lane
     if lane and request.gpus > max(0, left) and seconds > rules.queue.lane_time:
         return Refusal((Obstacle(Hindrance.LANE, gpus=lane),), prospect.wanted, never=True)
     return None

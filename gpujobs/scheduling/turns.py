@@ -8,7 +8,7 @@ from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from gpujobs.model import Grant, Lease, Ticket, replace
-from gpujobs.scheduling import fairshare
+from gpujobs.scheduling import fairshare, room
 from gpujobs.scheduling.backlog import Backlog, Group, turn
 from gpujobs.scheduling.leases import lease_for
 from gpujobs.scheduling.occupancy import Situation
@@ -67,7 +67,7 @@ class Pass:
     def __post_init__(self) -> None:
         taken = frozenset(uuid for lease in self.leases for uuid in lease.devices)
         self.free = self.machine.clean(self.rules.policy) - taken
-        self.tally = Tally(self.rules.queue, len(self.machine.usable(self.rules.policy)))
+        self.tally = Tally(self.rules.queue, self.machine.givable(self.rules.policy))
         for lease in self.leases:
             self._count(lease, 1)
         self.factors = fairshare.factors(self.usage)
@@ -78,7 +78,8 @@ class Pass:
 
     def anything(self) -> bool:
         """Whether somebody could start or be asked to yield at all; most passes over a long queue end here."""
-        return self.backlog.could_use(len(self.free)) or any(lease.restart_cost is not None for lease in self.leases)
+        openings = room.openings(self.machine.bare(self.rules.policy), self.free, self.leases)
+        return self.backlog.could_use(openings) or any(lease.restart_cost is not None for lease in self.leases)
 
     def run(self) -> None:
         """Start what can be started."""
@@ -213,20 +214,20 @@ class Pass:
         if request.threads > self._threads or (request.gpus > len(self.free) and not request.share):
             return None
         capable = self.terms(group).prospect.capable
-        usable = capable if request.share else capable & self.free
-        if self.promised:
-            usable = frozenset(uuid for uuid in usable if self.promised.get(uuid, ticket) is ticket)
+        others = self._promised_to_others(ticket)
+        usable = (capable if request.share else capable & self.free) - others
         late = not self.in_time(group)
         withheld = self.withheld(usable) if late else frozenset()
         if len(usable) - len(withheld) < request.gpus:
             return None
         kept = capable - usable | withheld
-        answer = decide(replace(self.situation, kept=kept), request)
+        answer = decide(replace(self.situation, kept=kept, spoken_for=others), request)
         if not isinstance(answer, Grant):
             return None
-        if late and self.reservation is not None and self.reservation.charge(answer) > self.reservation.spare_threads:
-            return None
-        return answer
+        return None if late and self.reservation is not None and not self.reservation.bears(answer) else answer
+
+    def _promised_to_others(self, ticket: Ticket) -> frozenset[str]:
+        return frozenset(uuid for uuid, whose in self.promised.items() if whose is not ticket)
 
     def withheld(self, usable: frozenset[str]) -> frozenset[str]:
         """Those of some devices that are kept from whoever would still be there when the reservation begins."""
@@ -288,10 +289,13 @@ class Pass:
         if not candidates:
             return False
 
-        def count(devices: frozenset[str]) -> int:
-            return len(devices) - (len(self.withheld(devices)) if late else 0)
+        others = self._promised_to_others(ticket)
+        have = prospect.capable & self.free - others
+        spare = room.left(replace(self.situation, spoken_for=others))
 
-        have = frozenset(uuid for uuid in prospect.capable & self.free if self.promised.get(uuid, ticket) is ticket)
+        def count(devices: frozenset[str]) -> float:
+            return min(len(devices) - (len(self.withheld(devices)) if late else 0), spare + len(devices - have))
+
         chosen = choose(ticket.request.gpus, have, candidates, count)
         if not chosen:
             return False
@@ -301,7 +305,7 @@ class Pass:
         here = self.machine.bare(self.rules.policy).holding(
             lease for lease in (*self.leases, *self._later) if lease.id not in gone
         )
-        grant = decide(replace(here, kept=kept), ticket.request)
+        grant = decide(replace(here, kept=kept, spoken_for=others), ticket.request)
         if not isinstance(grant, Grant):
             return False
         self._make_room(ticket, group, grant, chosen)

@@ -70,7 +70,7 @@ def candidates(
 
 
 def choose(
-    wanted: int, have: frozenset[str], candidates: Sequence[Candidate], count: Callable[[frozenset[str]], int]
+    wanted: int, have: frozenset[str], candidates: Sequence[Candidate], count: Callable[[frozenset[str]], float]
 ) -> list[Candidate] | None:
     """The fewest that make room for so many devices beside those that one can have already; None if all are too few.
 

@@ -105,10 +105,12 @@ def unaccounted(device: Device, columns: int) -> str:
 
 
 def notes(device: Device) -> list[str]:
-    """Why a device is not what it should be, and what slows it down that should not."""
+    """Why a device is not what it should be, or is not for everybody, and what slows it down that should not."""
     found = []
     if device.health is not Health.OK:
         found.append(f"GPU {device.label} is {device.health}: {clean(device.reason or 'no reason given')}")
+    elif device.reason:
+        found.append(f"GPU {device.label} is {clean(device.reason)}")
     if alarming := [str(one) for one in Throttle if one in ALARMING and one in (device.throttle or ())]:
         found.append(f"GPU {device.label} is slowed down: {', '.join(alarming)}")
     return found

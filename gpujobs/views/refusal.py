@@ -11,8 +11,16 @@ from gpujobs.views.table import cut, one_line
 
 _LONGEST = 60  # columns of a command or a name
 _MOST_CLAUSES = 4
+_FAR = 3650 * 86400.0  # seconds; no calendar has a day for whatever somebody else has written down
 _PLURAL = {"is": "are", "has": "have"}
-_LAST = {Hindrance.MASKED, Hindrance.UNUSABLE, Hindrance.PROHIBITED}  # true, but not what one is waiting for
+_LAST = {
+    Hindrance.MASKED,
+    Hindrance.EXCLUDED,
+    Hindrance.UNUSABLE,
+    Hindrance.PROHIBITED,
+}  # true, but not what one is waiting for
+
+_RULES = {Hindrance.LIMIT, Hindrance.LANE, Hindrance.KEPT_FREE}
 
 
 def sentence(refusal: Refusal, now: float) -> str:
@@ -32,7 +40,7 @@ def _never(refusal: Refusal, now: float) -> str:
     if any(obstacle.kind in (Hindrance.MISSING, Hindrance.CORES) for obstacle in obstacles):
         asked = "was" if wanted.startswith(("1 ", "GPU ")) else "were"
         return f"{wanted} {asked} asked for, {_words(obstacles[0].what)}"
-    if any(obstacle.kind in (Hindrance.LIMIT, Hindrance.LANE) for obstacle in obstacles):
+    if any(obstacle.kind in _RULES for obstacle in obstacles):
         return f"{wanted} cannot be had here: {_clauses(obstacles, now)}"
     if len(obstacles) == 1 and obstacles[0].device is None:
         return _words(obstacles[0].what)
@@ -112,7 +120,8 @@ def _of_whom(tickets: Sequence[Obstacle]) -> str:
 
 def _kept_for(ticket: Obstacle, now: float) -> str:
     wide = f" ({ticket.gpus} GPUs)" if ticket.gpus and ticket.gpus > 1 else ""
-    from_when = "" if ticket.starts is None else f" from about {clock(ticket.starts, now)}"
+    known = ticket.starts is not None and ticket.starts - now < _FAR
+    from_when = f" from about {clock(ticket.starts or now, now)}" if known else ""
     return f"{_who(ticket.user, ticket.what)}{wide}{from_when}"
 
 
@@ -141,15 +150,25 @@ def _predicate(one: Obstacle, now: float) -> tuple[str, str]:
             return "", "its waiter is suspended and cannot take its turn"
         case Hindrance.BUSY:
             return "is", f"{one.percent} % busy with {_holder(one)}"
-        case Hindrance.CAP:
-            held = f"{one.gpus} GPU{'' if one.gpus == 1 else 's'}"
-            return "", f"{_words(one.user)} holds {held} and others wait: they go first"
-        case Hindrance.LIMIT:
-            return "", f"nobody may hold more than {one.gpus} GPU{'' if one.gpus == 1 else 's'} here at a time"
-        case Hindrance.LANE:
-            return "", f"{one.gpus} GPU{' is' if one.gpus == 1 else 's are'} left to short runs"
+        case Hindrance.CAP | Hindrance.LIMIT | Hindrance.LANE | Hindrance.KEPT_FREE:
+            return "", _rule(one)
         case _:
             return _state(one)
+
+
+def _rule(one: Obstacle) -> str:
+    """What the site has set for everybody."""
+    plural = one.gpus != 1
+    gpus = f"{one.gpus} GPU{'s' if plural else ''}"
+    match one.kind:
+        case Hindrance.CAP:
+            return f"{_words(one.user)} holds {gpus} and others wait: they go first"
+        case Hindrance.LIMIT:
+            return f"nobody may hold more than {gpus} here at a time"
+        case Hindrance.LANE:
+            return f"{gpus} {'are' if plural else 'is'} left to short runs"
+        case _:
+            return f"{gpus} {'are' if plural else 'is'} kept free for people who work by hand (the site's 'keep_free')"
 
 
 def _state(one: Obstacle) -> tuple[str, str]:

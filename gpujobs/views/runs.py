@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-from gpujobs.runmodel import RunRecord
+from gpujobs.queuemodel import Submission
+from gpujobs.runmodel import Attempt, RunRecord
 from gpujobs.units import format_duration, format_size
-from gpujobs.views.table import clean, cut, left, right, width
+from gpujobs.views.queue import Entry, held, span
+from gpujobs.views.table import clean, cut, left, one_line, right, width
 
 VERSION = 1
 _HEADERS = ("ID", "NAME", "STATE", "CAUSE", "EXIT", "WAITED", "RAN", "DEVICE", "GPU MEM", "SUBMITTED")
@@ -28,18 +30,31 @@ def table(runs: Sequence[RunRecord], columns: int | None) -> str:
 
 def table_dict(runs: Sequence[RunRecord]) -> dict[str, object]:
     """The history for programs: seconds, bytes, null for unknown."""
-    return {"version": VERSION, "runs": [asdict(run) for run in runs]}
+    return {"version": VERSION, "runs": [{"id": run_id(run), **asdict(run)} for run in runs]}
 
 
-def detail(run: RunRecord) -> str:
-    """Everything a receipt says, a line a fact; what is unknown is left out."""
+def run_id(run: RunRecord) -> str:
+    """What people call it: 12, or 7_3 for element 3 of array 7."""
+    return str(run.number) if run.index is None else f"{run.submission}_{run.index}"
+
+
+def detail(run: RunRecord, submission: Submission | None = None, waiting: Entry | None = None, now: float = 0.0) -> str:
+    """Everything a receipt says, a line a fact; what is unknown is left out.
+
+    ``submission`` is what it was submitted with, ``waiting`` how the queue shows it while it waits ``now``.
+    """
     facts = [
-        ("run", f"{run.number} ({run.key})"),
+        ("run", _called(run)),
         ("name", clean(run.name)),
         ("command", clean(shlex.join(run.argv))),
         ("folder", clean(run.cwd)),
-        ("state", run.state),
+        ("parameters", clean(" ".join(f"{name}={value}" for name, value in run.parameters))),
+        ("state", run.state if waiting is None else waiting.state),
+        *_waiting(waiting, now),
+        ("attempt", _attempt(run, submission)),
+        *(("", _earlier(number, one)) for number, one in enumerate(run.earlier, 1)),
         ("cause", _cause(run)),
+        *_asked(submission),
         ("submitted", moment(run.submitted)),
         ("started", moment(run.started)),
         ("ended", moment(run.ended)),
@@ -54,12 +69,139 @@ def detail(run: RunRecord) -> str:
         ("energy", _optional(lambda joules: f"{joules / 3600:.1f} Wh", run.energy)),
         ("files", clean(run.folder)),
     ]
+    return _lines(facts)
+
+
+def detail_dict(run: RunRecord, waiting: Entry | None = None) -> dict[str, object]:
+    """One run for programs; of one that waits also why, and when it should start."""
+    starts = (None, None) if waiting is None or waiting.starts is None else waiting.starts
+    return {
+        "version": VERSION,
+        "run": {"id": run_id(run), **asdict(run)},
+        "waiting": None
+        if waiting is None
+        else {
+            "state": waiting.state,
+            "reason": waiting.reason,
+            "begin": waiting.begin,
+            "starts_earliest": starts[0],
+            "starts_latest": starts[1],
+        },
+    }
+
+
+class Several(NamedTuple):
+    """An array or a sweep: how many of its runs are in which state, or have ended of which cause."""
+
+    submission: Submission
+    counts: Mapping[str, int]  # state, or the cause of those that are over
+    failures: Sequence[RunRecord] = ()  # the first that did not end well
+    waiting: Entry | None = None  # the first of its runs that waits
+    array: bool = False  # its runs have indices
+
+
+def several(found: Several, now: float) -> str:
+    """What there is to be said of many runs at once."""
+    submission = found.submission
+    number = sum(found.counts.values())
+    first = found.waiting
+    reason = None if first is None else f"{first.id}: {_why(first, now)}"
+    if first is not None and first.state == "held":
+        reason = held(str(submission.number), several=True)
+    facts = [
+        ("array" if found.array else "sweep", f"{submission.number} ({number} runs)"),
+        ("name", clean(submission.name)),
+        ("command", clean(shlex.join(submission.argv))),
+        ("folder", clean(submission.cwd)),
+        ("runs", ", ".join(f"{count} {what}" for what, count in found.counts.items())),
+        *(("failed" if place == 0 else "", _failure(run)) for place, run in enumerate(found.failures)),
+        ("next", reason),
+        ("at once", None if submission.at_once is None else f"{submission.at_once} at most"),
+        *_asked(submission),
+        ("submitted", moment(submission.submitted)),
+    ]
+    return _lines(facts)
+
+
+def several_dict(found: Several) -> dict[str, object]:
+    """The same for programs."""
+    submission = found.submission
+    return {
+        "version": VERSION,
+        "submission": {
+            "number": submission.number,
+            "name": submission.name,
+            "argv": submission.argv,
+            "cwd": submission.cwd,
+            "submitted": submission.submitted,
+            "begin": submission.begin,
+            "after": submission.after,
+            "at_once": submission.at_once,
+        },
+        "runs": dict(found.counts),
+        "failures": [{"id": run_id(run), **asdict(run)} for run in found.failures],
+    }
+
+
+def _failure(run: RunRecord) -> str:
+    words = " ".join(f"{name}={value}" for name, value in run.parameters)
+    return f"{run_id(run)}{f' ({clean(words)})' if words else ''}: {_cause(run)}"
+
+
+def _lines(facts: Sequence[tuple[str, str | None]]) -> str:
     return "\n".join(f"{left(name, 11)}{value}" for name, value in facts if value)
 
 
-def detail_dict(run: RunRecord) -> dict[str, object]:
-    """One run for programs."""
-    return {"version": VERSION, "run": asdict(run)}
+def _called(run: RunRecord) -> str:
+    if run.index is not None:
+        return f"{run.number} ({run.key}), {run.index} of array {run.submission}"
+    among = f", of sweep {run.submission}" if run.submission not in (None, run.number) else ""
+    return f"{run.number} ({run.key}){among}"
+
+
+def _waiting(entry: Entry | None, now: float) -> list[tuple[str, str | None]]:
+    return [] if entry is None or entry.reason is None else [("why", _why(entry, now))]
+
+
+def _why(entry: Entry, now: float) -> str:
+    starts = "" if entry.starts is None or entry.starts[1] <= now else f"; should start {span(entry.starts, now)}"
+    return one_line(f"{entry.reason}{starts}")
+
+
+def _attempt(run: RunRecord, submission: Submission | None) -> str | None:
+    times = 0 if submission is None else submission.retrying.times
+    if run.attempt == 1 and not times:
+        return None
+    return f"{run.attempt} of {max(times + 1, run.attempt)}"
+
+
+def _earlier(number: int, attempt: Attempt) -> str:
+    code = f", exit code {attempt.exit}" if attempt.exit is not None else ""
+    code = f", signal {attempt.signal}" if attempt.exit is None and attempt.signal else code
+    return f"{number}: {attempt.cause}{code}, ended {moment(attempt.ended) or 'nobody knows when'}"
+
+
+def _asked(submission: Submission | None) -> list[tuple[str, str | None]]:
+    """What was said of when it may start, and what is to follow its end."""
+    if submission is None:
+        return []
+    rule = submission.retrying
+    causes = f" after {', '.join(sorted(rule.causes))}" if rule.causes else ""
+    return [
+        ("begin", f"not before {moment(submission.begin)}" if submission.begin is not None else None),
+        ("follows", _follows(submission)),
+        ("retries", f"{rule.times} at most{causes}" if rule.times else None),
+        ("requeued", "if the machine goes down while it runs" if submission.requeue else None),
+        ("snapshot", clean(submission.frozen) if submission.frozen else None),
+    ]
+
+
+def _follows(submission: Submission) -> str | None:
+    if not submission.after:
+        return None
+    return (
+        f"{', '.join(map(str, submission.after))} ({'however it ends' if submission.after_any else 'if it ends well'})"
+    )
 
 
 def moment(at: float | None) -> str:
@@ -76,8 +218,8 @@ def _cause(run: RunRecord) -> str | None:
 def _row(run: RunRecord) -> tuple[str, ...]:
     ending = str(run.exit) if run.exit is not None else f"sig {run.signal}" if run.signal else "-"
     return (
-        str(run.number),
-        cut(clean(run.name), _LONGEST_NAME, "…"),
+        run_id(run),
+        cut(one_line(_named(run)), _LONGEST_NAME, "…"),
         run.state,
         str(run.cause) if run.cause else "-",
         ending,
@@ -87,6 +229,11 @@ def _row(run: RunRecord) -> tuple[str, ...]:
         _optional(format_size, run.peak_gpu_memory) or "-",
         moment(run.submitted),
     )
+
+
+def _named(run: RunRecord) -> str:
+    """Its name, and what sets it apart in its sweep."""
+    return " ".join([run.name, *(f"{name}={value}" for name, value in run.parameters)])
 
 
 def _line(cells: Sequence[str], sizes: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from gpujobs.model import Device, GpuProcess, Lease, Snapshot
-from gpujobs.states import Link
+from gpujobs.states import Health, Link
 from gpujobs.views.processes import owner
 from gpujobs.views.selection import EVERYTHING, Chosen, Selection, choose, cut_cards
 from gpujobs.views.status import Status, Waiting
@@ -73,6 +73,7 @@ def _device(device: Device, processes: Sequence[GpuProcess], leases: Sequence[Le
     unread = device.processes is None
     readings["processes"] = None if unread else [_process(process, leases) for process in processes]
     readings["unaccounted"] = None if cut else device.unaccounted
+    well = device.health is Health.OK
     why = "its slices have the processes" if cut else "needs the memory of the device and of every process"
     return {
         "index": device.index,
@@ -81,7 +82,7 @@ def _device(device: Device, processes: Sequence[GpuProcess], leases: Sequence[Le
         "health": device.health,
         "reason": device.reason,
         "leases": [lease.id for lease in leases if device.uuid in lease.devices],
-        **_with_errors(readings, {"unaccounted": why} | dict(device.errors), device.reason),
+        **_with_errors(readings, {"unaccounted": why} | dict(device.errors), None if well else device.reason),
     }
 
 

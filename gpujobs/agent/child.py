@@ -1,0 +1,161 @@
+"""A supervisor as the agent forks it: from the lease it inherits to the end of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from gpujobs.agent import telling
+from gpujobs.carry import Commission, finished, prepare, tell_ending
+from gpujobs.errors import BoardError, GpujobsError, LaunchError, StoreError
+from gpujobs.host import Host
+from gpujobs.machine import kernel, procs, signals
+from gpujobs.machine.forked import let_go
+from gpujobs.machine.streams import Log
+from gpujobs.model import ProcessId, replace
+from gpujobs.outcome import Limits
+from gpujobs.queuemodel import Submission
+from gpujobs.records.rundir import RunFolder
+from gpujobs.runmodel import RunRecord
+from gpujobs.scheduling import retrying
+from gpujobs.supervisor import HEARD
+from gpujobs.turn import Turn
+
+NOT_BEGUN = 3  # exit code: the run still waits
+_KEEP_TRYING = 600.0  # seconds, for a disk that is full to have room again
+_PAUSE = 1.0
+
+
+class _NotWaiting(Exception):
+    """The run was cancelled, held, or begun by somebody else, before it could be begun."""
+
+
+def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> int:
+    """Fork the supervisor of a run that has its turn; its pid. The lease is the child's from then on.
+
+    LaunchError if the machine has no room for another process; then the lease has been given up.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # until there is a supervisor to hear them
+    try:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            turn.lease.release()
+            raise LaunchError(f"no supervisor for run {record.number} could be started: {error.strerror}") from None
+        if pid:
+            turn.lease.abandon()
+            return pid
+        _be_supervisor(host, turn, record, submission)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+
+def _be_supervisor(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> NoReturn:
+    """All the child ever does; it never returns into its parent's code."""
+    code = NOT_BEGUN
+    try:
+        parent = turn.lease.claim.holder
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        log = os.dup(2)
+        let_go(log, *turn.lease.descriptors)
+        os.dup2(log, 2)
+        os.close(log)
+        kernel.name_process(f"gpujobs {record.number}")
+        host.forked()
+        me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        turn.lease.change(replace(turn.lease.claim, holder=me, taker=parent))
+        os.umask(submission.umask)
+        _carry_out(host, turn, record, submission, me)
+        code = 0
+    except _NotWaiting:
+        code = 0
+    except (GpujobsError, OSError) as error:
+        _complain(f"run {record.number} could not be carried out: {error}")
+    except BaseException:  # noqa: BLE001  # the last place in this process where it can be told
+        _complain(f"run {record.number}: a bug of gpujobs\n{traceback.format_exc()}")
+    finally:
+        os._exit(code)
+
+
+def _carry_out(host: Host, turn: Turn, record: RunRecord, submission: Submission, me: ProcessId) -> None:
+    folder = RunFolder(Path(record.folder))
+    begun = False
+
+    def begin(started: RunRecord) -> Callable[[], None]:
+        nonlocal begun
+        started = replace(started, holder=me, boot=procs.boot_id())
+        if not turn.lease.intact():  # somebody may have got the same since; nothing has begun, so nothing is lost
+            raise BoardError("its lease was taken off the board before it could begin")
+        if not host.queue.begin(started):
+            raise _NotWaiting
+        begun = True
+        folder.write_receipt(started, sync=False)  # should the machine go down, the store knows
+        return host.bell.ring
+
+    with signals.heard(HEARD) as hearing:
+        try:
+            environment = host.queue.environment(submission.number)
+            folder.create(exist_ok=True)
+            tell = _teller(folder)
+            commission = Commission(
+                record.argv,
+                environment,
+                submission.request.threads,
+                Limits(submission.request.time_limit, submission.release_if_idle, submission.restart_cost is not None),
+                telling.variables(record),
+                shown=False,
+            )
+            started, supervisor = prepare(host, commission, turn, record, folder, hearing, begin, tell)
+            started = replace(started, holder=me, boot=procs.boot_id())
+        except BaseException:
+            turn.lease.release()
+            if begun:
+                host.queue.give_back(record)
+            raise
+        outcome = supervisor.run()
+    ended = finished(started, outcome)
+    tell_ending(ended, outcome, folder, tell)
+    kept = _kept(host, ended, submission)
+    host.bell.ring()
+    if kept.state == "done":
+        telling.tell(submission, kept, environment)
+
+
+def _kept(host: Host, ended: RunRecord, submission: Submission) -> RunRecord:
+    """The run as it stands in the store; a full disk is waited for, as nothing is held any more."""
+    begin = retrying.after(ended, submission.retrying, time.time())
+    deadline = time.monotonic() + _KEEP_TRYING
+    while True:
+        try:
+            return host.queue.finish(ended, begin)
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+
+
+def _teller(folder: RunFolder) -> Callable[[str], None]:
+    """Lines for people, in the run's own log: nobody looks at anything else of it."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError):  # the job may have taken its log away; the run goes on
+            log = Log(folder.output)
+            log.write(f"gpujobs: {line}\n".encode())
+            log.close()
+
+    return tell
+
+
+def _complain(text: str) -> None:
+    """To the agent's log, which is our stderr."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        sys.stderr.flush()

@@ -1,0 +1,293 @@
+"""The agent's loop: what has changed, who may start, who does, and then sleep until something changes again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+
+from gpujobs import past
+from gpujobs.agent import child
+from gpujobs.agent.desk import Desk
+from gpujobs.agent.presence import sole, trouble_path
+from gpujobs.errors import GpujobsError
+from gpujobs.host import Host
+from gpujobs.machine import procs, signals
+from gpujobs.machine.board import new_id
+from gpujobs.machine.watch import Watch
+from gpujobs.model import ProcessId, Ticket, replace
+from gpujobs.queuemodel import Place, Submission
+from gpujobs.records.rundir import write_text_aside
+from gpujobs.runmodel import Cause, RunRecord
+from gpujobs.scheduling import following
+from gpujobs.scheduling.pool import Pool, Where
+from gpujobs.turn import Turn
+
+_HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LINGER = 2.0  # seconds without work before it goes: the next submission often follows at once
+_INSURANCE = 300.0  # should the kernel's word ever fail to come
+_ORPHANS = 5.0  # seconds between looks at runs of an agent before us: nobody tells us of their ends
+_BACKOFF = (1.0, 5.0, 30.0, 120.0)  # seconds, after a supervisor that could not even begin
+_AFTER_TROUBLE = 5.0
+_BLIND = 1.0  # seconds between looks where the kernel has no more watches for this user
+
+
+class Agent:
+    """Everything one agent knows; whatever of it matters to anybody else stands in the store or on the board."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._pool = Pool(self._ticket)
+        self._desk = Desk(host)
+        self._revision = 0
+        self._children: dict[int, int] = {}  # pid of the supervisor -> number of the run
+        self._failures: dict[int, tuple[int, float]] = {}  # of runs whose supervisors could not begin: how often, when
+        self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
+        self._user = procs.user_name(os.geteuid())
+        self._trouble: str | None = ""  # nobody knows what an agent before us has said
+        self.ending = False  # it was told to go
+        self._idle_since: float | None = None
+
+    def run(self) -> None:
+        """Serve until there is nothing to do, or until told to go."""
+        with (
+            signals.heard(_HEARD) as hearing,
+            Watch(self._host.bell.folder) as bell,
+            contextlib.closing(self._desk),
+        ):
+            while not self.ending:
+                bell.drain()
+                pause = self._serve()
+                if pause is None:
+                    return
+                self._sleep(pause, hearing, bell)
+
+    def _serve(self) -> float | None:
+        """One round; the seconds until the next that is due whatever happens, or None if there is nothing to do."""
+        try:
+            self._reap()
+            self._catch_up()
+            self._pool.wake(time.time())  # first: a run whose time has come may have others to follow
+            self._follow()
+            self._start_all()
+        except GpujobsError as error:
+            # A full disk, a board that cannot be used: it may pass, and nothing is lost by waiting.
+            self._complain(str(error))
+            return _AFTER_TROUBLE
+        self._complain(None)
+        return self._pause()
+
+    def _complain(self, trouble: str | None) -> None:
+        """Say once what is wrong, in the log and where others look for it."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        with contextlib.suppress(OSError):  # the disk may be what is wrong
+            if trouble is None:
+                trouble_path(self._host).unlink(missing_ok=True)
+            else:
+                write_text_aside(trouble_path(self._host), trouble + "\n", sync=False)
+        if trouble is not None:
+            say(trouble)
+
+    # ---- what has changed -------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Take in what has changed in the store since the last time."""
+        first = self._revision == 0
+        self._revision, places = self._host.queue.changed(self._revision)
+        now, busy = time.time(), set(self._children.values())
+        for submission in self._host.queue.submissions(self._pool.unknown(places)).values():
+            self._pool.learn(submission)
+        # Those that run first: they count against what their array may have out.
+        for place in sorted(places, key=lambda place: place.state != "running"):
+            if place.number not in busy:  # while its supervisor lives, the supervisor knows best
+                self._put(place)
+        if first or places:
+            self._pool.wake(now)
+        self._settle_orphans()
+
+    def _settle_orphans(self) -> None:
+        """Runs that somebody before us started: whose supervisor has died without a word are brought to an end."""
+        for number in self._orphans():
+            run = past.find(self._host, str(number))
+            place = self._host.queue.place(number)
+            if place is not None and (run.state != "running" or place.state != "running"):
+                self._put(place)
+
+    def _put(self, place: Place) -> None:
+        """A run as it is now; one whose supervisor could not begin has to wait a while, whatever the store says."""
+        failures, at = self._failures.get(place.number, (0, 0.0))
+        if failures and place.state == "queued":
+            later = at + _BACKOFF[min(failures, len(_BACKOFF)) - 1]
+            place = place._replace(begin=max(later, place.begin or 0.0))
+        self._pool.put(place, time.time())
+
+    def _orphans(self) -> list[int]:
+        busy = set(self._children.values())
+        return [number for number in self._pool.running if number not in busy]
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (number := self._children.pop(pid, None)) is not None:
+                self._settle(number, os.waitstatus_to_exitcode(status))
+
+    def _settle(self, number: int, code: int) -> None:
+        """A supervisor has ended; if it was killed, its run is brought to an end here."""
+        if code != 0:
+            past.find(self._host, str(number))
+        place = self._host.queue.place(number)
+        if place is None:
+            self._pool.drop(number)
+            return
+        if code == child.NOT_BEGUN and place.state == "queued":
+            failures, _ = self._failures.get(number, (0, 0.0))
+            self._failures[number] = failures + 1, time.time()
+        else:
+            self._failures.pop(number, None)
+        self._put(place)
+
+    def _follow(self) -> None:
+        """Let runs in that follow others which have ended; end those that never can."""
+        for submission in self._pool.following:
+            known = {number: self._followed(number) for number in submission.after}
+            standing = following.standing(submission.after, submission.after_any, known)
+            if isinstance(standing, following.Ready):
+                self._pool.unblock(submission.number, time.time())
+            elif isinstance(standing, following.Never):
+                note = _never(standing)
+                runs = dict.fromkeys(self._pool.runs_following(submission.number), note)
+                self._host.queue.end(runs, Cause.NOT_STARTED, time.time())
+                self._host.bell.ring()
+
+    def _followed(self, number: int) -> list[following.Followed]:
+        ends = self._host.queue.ends(number)
+        return [following.Followed(run, ended, cause) for run, (ended, cause) in ends.items()]
+
+    # ---- starting ---------------------------------------------------------------------------------------------
+
+    def _ticket(self, place: Place, submission: Submission) -> tuple[Ticket, float | None]:
+        """The ticket of a run that may start."""
+        known = self._desk.estimated(submission.request)
+        request = submission.request
+        if known is not None:
+            request = replace(request, utilisation=known.utilisation)
+        ticket = Ticket(
+            id=new_id(),
+            number=place.number,
+            uid=os.geteuid(),
+            user=self._user,
+            since=place.since,
+            request=request,
+            holder=self._me,
+            expected=None if known is None else known.seconds,
+            attained=self._attained(place, request.gpus),
+            run=place.key,
+            run_number=place.number,
+        )
+        return ticket, None
+
+    def _attained(self, place: Place, gpus: int) -> float:
+        """The GPU-seconds that a run has had in its attempts so far."""
+        if place.attempt == 1:
+            return 0.0
+        earlier = self._host.store.find(str(place.number)).earlier
+        return gpus * sum(one.ended - one.started for one in earlier if one.started and one.ended)
+
+    def _start_all(self) -> None:
+        """Everything that can start does."""
+        again = True
+        while again and (turns := self._desk.take(self._pool.backlog)):
+            again = self._desk.more
+            ready = [(turn, self._ready(turn, self._pool.number(ticket.id))) for turn, ticket in turns]
+            # A child that has inherited an open database cannot open it anew.
+            self._host.close_records()
+            for turn, found in ready:
+                if found is not None:
+                    self._children[child.fork(self._host, turn, *found)] = found[0].number
+
+    def _ready(self, turn: Turn, number: int) -> tuple[RunRecord, Submission] | None:
+        """A run that has its turn; None, and the turn given up, if it does not wait any more."""
+        place, submission = self._pool.place(number), self._pool.submission(number)
+        assert place is not None
+        record = self._host.store.find(str(number))
+        self._pool.start(number)
+        if record.state != "queued" or record.attempt != place.attempt:
+            turn.lease.release()  # cancelled or held since we looked; the store will tell us
+            return None
+        return record, submission
+
+    # ---- between ----------------------------------------------------------------------------------------------
+
+    def _pause(self) -> float | None:
+        now = time.time()
+        if not self._pool.count(Where.LATER, Where.FOLLOWING, Where.THROTTLED, Where.WAITING, Where.RUNNING):
+            self._idle_since = self._idle_since or time.monotonic()
+            left = self._idle_since + _LINGER - time.monotonic()
+            return left if left > 0 and not self._children else None if not self._children else _INSURANCE
+        self._idle_since = None
+        times = [_INSURANCE, self._desk.pause]
+        if (due := self._pool.due) is not None:
+            times.append(max(0.0, due - now))
+        if self._orphans():
+            times.append(_ORPHANS)
+        return min(times)
+
+    def _sleep(self, pause: float, hearing: int, bell: Watch) -> None:
+        until = time.monotonic() + pause
+        while True:
+            watched = [number for number in (hearing, bell.descriptor, self._desk.descriptor) if number is not None]
+            if bell.descriptor is None or self._desk.unwatched:
+                until = min(until, time.monotonic() + _BLIND)
+            ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
+            if hearing in ready:
+                self._hear(hearing)
+            if not ready or hearing in ready or bell.descriptor in ready or self._desk.worth_a_try(self._pool.backlog):
+                return
+
+    def _hear(self, hearing: int) -> None:
+        for number in os.read(hearing, 4096):
+            if number != signal.SIGCHLD:  # whose children are looked after in the next round
+                self.ending = True
+
+
+def serve(host: Host, lock: int | None = None) -> int:
+    """Be this user's agent until there is nothing to do. Returns at once if there is another one.
+
+    ``lock`` is the descriptor of the lock on that, if whoever started us has taken it for us.
+    """
+    while True:
+        with sole(host, lock) as leading:
+            lock = None
+            if not leading:
+                return 0
+            agent = Agent(host)
+            agent.run()
+            if agent.ending:
+                return 0
+        # Somebody may have submitted while we were about to go, and have seen that we were still there.
+        if not host.queue.wants_an_agent():
+            return 0
+
+
+def say(line: str) -> None:
+    """A line in the agent's log."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        sys.stderr.flush()
+
+
+def _never(standing: following.Never) -> str:
+    if standing.run is None:
+        return f"it was to follow {standing.number}, of which there is no record any more"
+    which = f"run {standing.run}" + ("" if standing.run == standing.number else f" of {standing.number}")
+    return f"it was to follow {which}, which ended: {standing.cause or 'nobody knows how'}"

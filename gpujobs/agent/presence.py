@@ -1,0 +1,210 @@
+"""Whether a user's agent is there, and seeing to it that it is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from gpujobs.errors import StoreError
+from gpujobs.host import Host
+from gpujobs.machine import locks, procs
+from gpujobs.model import ProcessId
+
+_STOPPING = 10.0
+_PAUSE = 0.02
+_LATE = 3.0  # for a lock that another command tests at this moment
+# An agent serves all runs of its user: what belongs to the one run that happens to start it must not cling to it.
+_NOT_ITS = (
+    *("GPUJOBS_RUN_", "GPUJOBS_GPU_UUIDS", "GPUJOBS_CPUS", "GPUJOBS_ARRAY", "GPUJOBS_ATTEMPT", "CUDA_VISIBLE_"),
+    *("PYTHON", "LD_"),  # what is meant for a job's Python is not meant for ours
+)
+
+
+class Agent(NamedTuple):
+    """A running agent."""
+
+    process: ProcessId
+    since: float | None  # seconds since the epoch
+
+
+def lock_path(host: Host) -> Path:
+    """The file whose lock the agent holds as long as it lives."""
+    return host.local_folder / "agent.lock"
+
+
+def log_path(host: Host) -> Path:
+    """Where it writes what it has to say."""
+    return host.local_folder / "agent.log"
+
+
+def trouble_path(host: Host) -> Path:
+    """Where it says what keeps it from starting anything; there is no such file while all is well."""
+    return host.local_folder / "agent.trouble"
+
+
+def trouble(host: Host) -> str | None:
+    """What keeps the agent from starting anything, in its own words."""
+    try:
+        return trouble_path(host).read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def present(host: Host) -> bool:
+    """Whether there is an agent."""
+    try:
+        descriptor = os.open(lock_path(host), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreError(f"{lock_path(host)} cannot be read: {error.strerror}") from None
+    try:
+        return not locks.is_free(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def find(host: Host) -> Agent | None:
+    """The agent, if there is one and it can be told which process it is."""
+    if not present(host):
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(lock_path(host).read_text())
+        process = ProcessId(int(told["pid"]), int(told["start"]))
+        described = procs.describe([process.pid]).get(process.pid)
+        if described is not None and described.id == process:
+            since = None if described.elapsed is None else time.time() - described.elapsed
+            return Agent(process, since)
+    return None
+
+
+@contextlib.contextmanager
+def sole(host: Host, inherited: int | None = None) -> Iterator[bool]:
+    """Be the one agent, if there is no other; whether that is so.
+
+    Whoever started us may have taken the lock for us: ``inherited`` is its descriptor then.
+    """
+    lock = _opened(host) if inherited is None else FileIO(inherited, "r+")
+    try:
+        taken = inherited is not None or _taken(lock)
+        if taken:
+            _sign(lock, procs.identify(os.getpid()) or ProcessId(os.getpid(), 0), host)
+        yield taken
+    finally:
+        lock.close()
+
+
+def _opened(host: Host) -> FileIO:
+    try:
+        return FileIO(os.open(lock_path(host), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    except OSError as error:
+        raise StoreError(f"{lock_path(host)} cannot be opened: {error.strerror}; gpujobs queue tries again") from None
+
+
+def _sign(lock: FileIO, agent: ProcessId, host: Host) -> None:
+    """Say whose the lock is, and which machine it serves."""
+    text = json.dumps({"pid": agent.pid, "start": agent.start, "serves": _served(host)}).encode() + b"\n"
+    os.pwrite(lock.fileno(), text, 0)
+    os.ftruncate(lock.fileno(), len(text))
+
+
+def _served(host: Host) -> list[str | None]:
+    """The board on which runs get their turns, and the scripted machine they run on, if it is one."""
+    scenario = host.settings.scenario
+    return [os.path.realpath(host.board_folder), None if scenario is None else os.path.realpath(scenario)]
+
+
+def check_served(host: Host) -> None:
+    """StoreError if this user's agent is there for another board: it would start runs where nobody expects them."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        told = json.loads(lock_path(host).read_text())
+        pid, serves, here = told["pid"], told["serves"], _served(host)
+        if serves != here and present(host):
+            names = " and ".join(filter(None, serves)), " and ".join(filter(None, here))
+            raise StoreError(
+                f"your agent (pid {pid}) serves {names[0]}, and here it is {names[1]}; wait until it is gone, or give "
+                "this one records of its own: GPUJOBS_STATE_DIR"
+            )
+
+
+def _taken(lock: FileIO) -> bool:
+    """Take the lock unless somebody has it. Who only asks whether somebody has it shares it for an instant."""
+    deadline = time.monotonic() + _LATE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if not locks.is_free(lock.fileno()):
+            return False
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(_PAUSE)
+    return False
+
+
+def ensure(host: Host) -> None:
+    """Start an agent if there is none and one is wanted. It lives in a session of its own, whatever becomes of ours.
+
+    It is there when this returns: it inherits the lock that makes it the agent.
+    """
+    if present(host) or not host.queue.wants_an_agent():
+        return
+    environment = {name: value for name, value in host.environment.items() if not name.startswith(_NOT_ITS)}
+    environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])  # where we were found ourselves
+    try:
+        with _opened(host) as lock, open(log_path(host), "ab", opener=_private) as log:
+            if not _taken(lock):
+                return
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "gpujobs", "agent", "run", "--lock", str(lock.fileno())],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock.fileno(),),
+                start_new_session=True,
+                preexec_fn=_fresh,  # noqa: PLW1509  # we have no threads
+            )
+            child.returncode = 0  # it outlives us, and Python would warn that nobody waited for it
+            _sign(lock, procs.identify(child.pid) or ProcessId(child.pid, 0), host)
+    except OSError as error:
+        raise StoreError(
+            f"what was submitted is kept, but its agent could not be started: {error.strerror}; gpujobs queue starts it"
+        ) from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _fresh() -> None:
+    """Signals as at the beginning of a session, and all CPUs: those of the run that we may be part of are not its."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+
+
+def stop(host: Host) -> Agent | None:
+    """End the agent and wait until it is gone: which one it was, or None. Runs go on; what waits goes on waiting."""
+    agent = find(host)
+    if agent is None:
+        return None
+    procs.send(agent.process, signal.SIGTERM)
+    deadline = time.monotonic() + _STOPPING
+    while procs.alive(agent.process):
+        if time.monotonic() > deadline:
+            raise StoreError(f"the agent (pid {agent.process.pid}) does not end; kill -9 {agent.process.pid} ends it")
+        time.sleep(_PAUSE)
+    return agent
