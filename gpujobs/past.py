@@ -8,16 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpujobs.errors import StoreError
+from gpujobs.errors import BoardError, StoreError
 from gpujobs.host import Host
-from gpujobs.machine import procs
+from gpujobs.machine import ledger, procs
 from gpujobs.machine.watch import Watch
 from gpujobs.model import Request, replace
-from gpujobs.queuemodel import Submission
+from gpujobs.queuemodel import Stay, Submission
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import retrying
 from gpujobs.scheduling.estimate import Estimate, Past, estimate
+from gpujobs.units import parse_cpu_list
 
 _REMEMBERED = 50  # runs, the latest, that tell how long the next will take
 _LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
@@ -73,7 +74,21 @@ def _lost(run: RunRecord, same_boot: bool) -> RunRecord:
 def _settled(host: Host, run: RunRecord, same_boot: bool) -> RunRecord:
     lost = _lost(run, same_boot)
     host.store.update(lost)
+    _account(host, run)
     return lost
+
+
+def _account(host: Host, run: RunRecord) -> None:
+    """Add to the ledger what a lost run has had, up to when it was last heard of."""
+    if run.started is None:
+        return
+    folder, until = RunFolder(Path(run.folder)), run.started
+    for path in (folder.output, folder.usage):
+        with contextlib.suppress(OSError):
+            until = max(until, path.stat().st_mtime)
+    stay = Stay(run.started, until, len(run.devices), len(parse_cpu_list(run.cpus)), run.name)
+    with contextlib.suppress(BoardError):  # what somebody has had is soon forgotten in any case
+        ledger.append(host.board.folder, stay)
 
 
 def _settled_in_queue(host: Host, run: RunRecord, same_boot: bool) -> RunRecord:
@@ -89,6 +104,7 @@ def _settled_in_queue(host: Host, run: RunRecord, same_boot: bool) -> RunRecord:
         lost = _lost(run, same_boot)
         requeue = not same_boot and _submission(host, run).requeue
         host.queue.finish(lost, time.time() if requeue else _again(host, lost))
+        _account(host, run)
     host.bell.ring()
     return host.store.find(run.key)
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +55,17 @@ def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> i
         _be_supervisor(host, turn, record, submission)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+
+
+def fork_teller(submission: Submission, record: RunRecord, environment: Mapping[str, str]) -> None:
+    """Tell of the end of a run that has no supervisor any more, in a child, as it may take a minute."""
+    if os.fork() == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            let_go()
+            telling.tell(submission, record, environment)
+        finally:
+            os._exit(0)
 
 
 def _be_supervisor(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> NoReturn:

@@ -116,7 +116,20 @@ class Agent:
             run = past.find(self._host, str(number))
             place = self._host.queue.place(number)
             if place is not None and (run.state != "running" or place.state != "running"):
+                self._tell(run)
                 self._put(place)
+
+    def _tell(self, run: RunRecord) -> None:
+        """Of a run that was lost nobody else can tell."""
+        if run.state == "done" and run.cause is Cause.LOST and run.submission is not None:
+            submission = self._host.queue.submission(run.submission)
+            if submission is not None and (submission.notify or submission.mail):
+                environment = self._host.queue.environment(submission.number)
+                self._host.close_records()  # a child must not inherit an open database
+                try:
+                    child.fork_teller(submission, run, environment)
+                except OSError as error:
+                    say(f"nobody could be told that run {run.number} was lost: {error.strerror}")
 
     def _put(self, place: Place) -> None:
         """A run as it is now; one whose supervisor could not begin has to wait a while, whatever the store says."""
@@ -144,7 +157,7 @@ class Agent:
     def _settle(self, number: int, code: int) -> None:
         """A supervisor has ended; if it was killed, its run is brought to an end here."""
         if code != 0:
-            past.find(self._host, str(number))
+            self._tell(past.find(self._host, str(number)))
         place = self._host.queue.place(number)
         if place is None:
             self._pool.drop(number)

@@ -117,7 +117,7 @@ class Queue:
 
     def environment(self, submission: int) -> Mapping[str, str]:
         """The environment in which something was submitted."""
-        return self._store.submissions.read(submission).environment
+        return self._store.submissions.environment(submission)
 
     def members(self, submission: int) -> list[int]:
         """The numbers of all runs of a submission."""

@@ -1,6 +1,6 @@
 """What was submitted, as files: one for each submission, mode 0600, because it holds the submitter's environment.
 
-NNN.json     the submission, its environment, and which runs it has
+NNN.json     the submission and its environment on the first line, which runs it has on the second
 ended.log    the runs that ended without ever having started, a line each: they have no folder and no receipt
 
 Together with the receipts this is all there is to know of a queue: the database can be made again from it.
@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from gpujobs.errors import StoreError
 from gpujobs.model import Request
 from gpujobs.queuemodel import Part, Retrying, Submission
 from gpujobs.records.private import make_private
-from gpujobs.records.rundir import write_aside, write_text_aside
+from gpujobs.records.rundir import write_text_aside
 from gpujobs.runmodel import Cause
 
 VERSION = 1
@@ -88,20 +88,28 @@ class Submissions:
         self, submission: Submission, environment: Mapping[str, str], runs: Mapping[int, tuple[str, Part]]
     ) -> None:
         """Keep a submission, whole or not at all; OSError if the disk will not have it."""
-        body = {
-            "version": VERSION,
-            "submission": to_json(submission),
-            "runs": [[number, key, part.index, part.parameters, part.command] for number, (key, part) in runs.items()],
-            "environment": dict(environment),
-        }
-        write_aside(self.path(submission.number), body)
+        common = {"version": VERSION, "submission": to_json(submission), "environment": dict(environment)}
+        rows = [[number, key, part.index, part.parameters, part.command] for number, (key, part) in runs.items()]
+        write_text_aside(self.path(submission.number), f"{json.dumps(common)}\n{json.dumps(rows)}\n")
 
     def read(self, number: int) -> Kept:
         """A submission as it was kept; StoreError if it cannot be read."""
+        with self._reading(number) as file:
+            common, rows = json.loads(file.readline()), json.loads(file.readline())
+            return Kept(from_json(common["submission"]), common["environment"], dict(map(_run, rows)))
+
+    def environment(self, number: int) -> Mapping[str, str]:
+        """The environment of a submission alone, however many runs it has; StoreError if it cannot be read."""
+        with self._reading(number) as file:
+            environment: Mapping[str, str] = json.loads(file.readline())["environment"]
+            return environment
+
+    @contextlib.contextmanager
+    def _reading(self, number: int) -> Iterator[IO[bytes]]:
         path = self.path(number)
         try:
-            body = json.loads(path.read_bytes())
-            return Kept(from_json(body["submission"]), body["environment"], dict(map(_run, body["runs"])))
+            with path.open("rb") as file:
+                yield file
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StoreError(f"the submission {path} cannot be read: {error}") from None
 
