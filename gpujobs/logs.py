@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from gpujobs import past
-from gpujobs.errors import UsageError
+from gpujobs.errors import StoreError, UsageError
 from gpujobs.host import Host
 from gpujobs.machine.watch import CHANGES, Watch
 from gpujobs.records.rundir import RunFolder
@@ -45,7 +46,7 @@ def output(host: Host, run: RunRecord, follow: bool = False, lines: int | None =
         _wait_for(host, run, path)
     if not path.exists():
         return
-    with path.open("rb") as file, Watch(path, CHANGES | _MODIFY) as watch, Watch(host.bell.folder) as bell:
+    with _opened(path) as file, Watch(path, CHANGES | _MODIFY) as watch, Watch(host.bell.folder) as bell:
         if lines is not None:
             file.seek(begin_of_last(file, lines))
         over, look_at = not follow, 0.0
@@ -63,6 +64,18 @@ def output(host: Host, run: RunRecord, follow: bool = False, lines: int | None =
             over, look_at = past.find(host, run.key).state == "done", time.monotonic() + _PACE
             if not over:
                 watch.wait(_LOOK_AGAIN, bell.descriptor)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The log; StoreError for whatever else a job has put in its place."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise StoreError(f"the log {path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreError(f"the log {path} is not a file any more: the job has put something else in its place")
+    return os.fdopen(descriptor, "rb")
 
 
 def _wait_for(host: Host, run: RunRecord, path: Path) -> None:

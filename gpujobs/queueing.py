@@ -61,10 +61,23 @@ def hold(host: Host, numbers: Sequence[int]) -> list[int]:
 def release(host: Host, numbers: Sequence[int]) -> list[int]:
     """Let these take part again; those that were held."""
     presence.check_served(host)
+    _check_meant_for(host, numbers)
     released = host.queue.release(numbers)
     host.bell.ring()
     presence.ensure(host)
     return released
+
+
+def _check_meant_for(host: Host, numbers: Sequence[int]) -> None:
+    """StoreError if one of these was submitted for another board: here it would run without a lease that counts."""
+    here = presence.served(host)
+    places = [place for number in numbers if (place := host.queue.place(number)) is not None]
+    for submission in host.queue.submissions({place.submission for place in places}).values():
+        if submission.serves and submission.serves != here:
+            raise StoreError(
+                f"{submission.number} was submitted for {' and '.join(submission.serves)}, and here it is "
+                f"{' and '.join(here)}; release it where it was submitted, or cancel it"
+            )
 
 
 def rerun(host: Host, number: int) -> Submitted:
@@ -84,7 +97,12 @@ def _again(host: Host, number: int, only: RunRecord | None) -> Submitted:
     kept = host.store.submissions.read(number)
     parts = [part for run, (_, part) in kept.runs.items() if only is None or run == only.number]
     submission: Submission = kept.submission._replace(
-        number=0, submitted=time.time(), begin=None, after=(), several=kept.submission.several and only is None
+        number=0,
+        submitted=time.time(),
+        begin=None,
+        after=(),
+        serves=presence.served(host),
+        several=kept.submission.several and only is None,
     )
     again, runs = host.queue.submit(submission, kept.environment, parts, recorder(submission))
     return Submitted(again, runs)

@@ -39,6 +39,7 @@ class Submission(NamedTuple):
     notify: str | None = None  # a shell command for when it has ended
     mail: str | None = None  # an address for when it has ended
     frozen: str | None = None  # the folder of the snapshot it runs in
+    serves: tuple[str, ...] = ()  # the board it is for, and the scripted machine if it is for one
 
 
 class Place(NamedTuple):

@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 
 from gpujobs import past
+from gpujobs.agent import presence
 from gpujobs.carry import Commission, Tell, finished, prepare, tell_ending
 from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
 from gpujobs.host import Host
@@ -86,7 +87,9 @@ def run(host: Host, order: Order, tell: Tell) -> int:
         except BaseException as error:  # noqa: BLE001  # raised again when the lease is given up
             turn.lease.release()
             return _not_started(host, record, error, tell)
-        return _see_through(host, supervisor, started, folder, tell)
+        code = _see_through(host, supervisor, started, folder, tell)
+    presence.revive(host)  # one that this run's job had started has ended with the job
+    return code
 
 
 def ask(host: Host, order: Order) -> Answer:

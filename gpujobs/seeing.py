@@ -122,7 +122,7 @@ def read_claims(host: Host) -> tuple[Claims, tuple[str, ...]]:
         f"the claim {one.path} of {one.user} is held by a live process but cannot be read ({one.message}): "
         "nobody knows what it holds, and nothing starts until it is gone"
         if one.live
-        else f"the claim {one.path} of {one.user} {one.message}"
+        else f"the claim {one.path} of {one.user} does not count: {one.message}"
         for one in claims.troubles
     )
 

@@ -114,6 +114,7 @@ def submit(host: Host, target: Target, plan: Plan) -> Submitted:
         restart_cost=plan.restart_cost,
         release_if_idle=plan.release_if_idle,
         notify=plan.notify if plan.notify is not None else host.settings.notify,
+        serves=presence.served(host),
         mail=_address(plan.mail if plan.mail is not None else host.settings.mail),
     )
     if plan.freeze:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -39,7 +40,7 @@ def child(code: str, path: str) -> object:
     """What a child prints that has let go."""
     done = subprocess.run([sys.executable, "-c", BEGIN + code, path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    return eval(done.stdout)  # what our own child has printed as Python
+    return ast.literal_eval(done.stdout)
 
 
 @pytest.fixture
@@ -66,7 +67,8 @@ def test_kept_numbers_may_be_those_of_the_standard_streams_moved(path: str) -> N
     code = f"""
 moved, out = keep_only(kept, out)
 {END}
-facts = listed == [0, 1, 2, *sorted((moved, out))], leads(moved), os.get_inheritable(moved), [leads(n) for n in (0, 1, 2)]
+alone = listed == [0, 1, 2, *sorted((moved, out))]
+facts = alone, leads(moved), os.get_inheritable(moved), [leads(n) for n in (0, 1, 2)]
 os.write(out, repr(facts).encode())
 os._exit(0)
 """

@@ -92,7 +92,7 @@ def test_row_place_and_record_tell_the_same_state(queue, held, state):
 
 
 def test_of_a_number_that_nobody_has_nothing_is_told(queue):
-    assert (queue.place(9), queue.submission(9), queue.ends(9), queue.members(9)) == (None, None, {}, [])
+    assert (queue.place(9), queue.submission(9), queue.members(9)) == (None, None, [])
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])

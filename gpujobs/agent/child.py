@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from gpujobs.agent import telling
+from gpujobs.agent import presence, telling
 from gpujobs.carry import Commission, finished, prepare, tell_ending
 from gpujobs.errors import BoardError, GpujobsError, LaunchError, StoreError
 from gpujobs.host import Host
@@ -136,6 +136,7 @@ def _carry_out(host: Host, turn: Turn, record: RunRecord, submission: Submission
     tell_ending(ended, outcome, folder, tell)
     kept = _kept(host, ended, submission)
     host.bell.ring()
+    presence.revive(host)
     if kept.state == "done":
         telling.tell(submission, kept, environment)
 

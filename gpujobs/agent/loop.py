@@ -12,7 +12,7 @@ import time
 from gpujobs import past
 from gpujobs.agent import child
 from gpujobs.agent.desk import Desk
-from gpujobs.agent.presence import sole, trouble_path
+from gpujobs.agent.presence import served, sign_off, sole, trouble_path
 from gpujobs.errors import GpujobsError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
@@ -20,6 +20,7 @@ from gpujobs.machine.board import new_id
 from gpujobs.machine.watch import Watch
 from gpujobs.model import ProcessId, Ticket, replace
 from gpujobs.queuemodel import Place, Submission
+from gpujobs.records import openruns
 from gpujobs.records.rundir import write_text_aside
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import following
@@ -100,8 +101,16 @@ class Agent:
         first = self._revision == 0
         self._revision, places = self._host.queue.changed(self._revision)
         now, busy = time.time(), set(self._children.values())
+        here, elsewhere = served(self._host), []
         for submission in self._host.queue.submissions(self._pool.unknown(places)).values():
             self._pool.learn(submission)
+            if submission.serves and submission.serves != here:
+                elsewhere.append(submission.number)
+        if elsewhere:  # on this machine they would have no lease where they run
+            runs = [place.number for place in places if place.submission in elsewhere]
+            say(f"held, as they were submitted for another board or scripted machine: {runs}")
+            self._host.queue.hold(runs)
+            places = [place for place in places if place.submission not in elsewhere]
         # Those that run first: they count against what their array may have out.
         for place in sorted(places, key=lambda place: place.state != "running"):
             if place.number not in busy:  # while its supervisor lives, the supervisor knows best
@@ -183,8 +192,8 @@ class Agent:
                 self._host.bell.ring()
 
     def _followed(self, number: int) -> list[following.Followed]:
-        ends = self._host.queue.ends(number)
-        return [following.Followed(run, ended, cause) for run, (ended, cause) in ends.items()]
+        runs = openruns.standings(self._host.store, number)
+        return [following.Followed(run.number, run.state == "done", run.cause) for run in runs]
 
     # ---- starting ---------------------------------------------------------------------------------------------
 
@@ -287,6 +296,7 @@ def serve(host: Host, lock: int | None = None) -> int:
             agent.run()
             if agent.ending:
                 return 0
+            sign_off(host)
         # Somebody may have submitted while we were about to go, and have seen that we were still there.
         if not host.queue.wants_an_agent():
             return 0

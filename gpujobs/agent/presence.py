@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from gpujobs.errors import StoreError
+from gpujobs.errors import GpujobsError, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import locks, procs
 from gpujobs.model import ProcessId
@@ -113,24 +113,30 @@ def _opened(host: Host) -> FileIO:
 
 def _sign(lock: FileIO, agent: ProcessId, host: Host) -> None:
     """Say whose the lock is, and which machine it serves."""
-    text = json.dumps({"pid": agent.pid, "start": agent.start, "serves": _served(host)}).encode() + b"\n"
+    text = json.dumps({"pid": agent.pid, "start": agent.start, "serves": served(host)}).encode() + b"\n"
     os.pwrite(lock.fileno(), text, 0)
     os.ftruncate(lock.fileno(), len(text))
 
 
-def _served(host: Host) -> list[str | None]:
+def served(host: Host) -> tuple[str, ...]:
     """The board on which runs get their turns, and the scripted machine they run on, if it is one."""
     scenario = host.settings.scenario
-    return [os.path.realpath(host.board_folder), None if scenario is None else os.path.realpath(scenario)]
+    board = os.path.realpath(host.board_folder)
+    return (board,) if scenario is None else (board, _whole(scenario))
+
+
+def _whole(scenario: str) -> str:
+    """A scenario as it is called from whatever folder: a file by its whole path, a built-in one by its name."""
+    return os.path.realpath(scenario) if os.path.exists(scenario) else scenario
 
 
 def check_served(host: Host) -> None:
     """StoreError if this user's agent is there for another board: it would start runs where nobody expects them."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         told = json.loads(lock_path(host).read_text())
-        pid, serves, here = told["pid"], told["serves"], _served(host)
+        pid, serves, here = told["pid"], tuple(told["serves"]), served(host)
         if serves != here and present(host):
-            names = " and ".join(filter(None, serves)), " and ".join(filter(None, here))
+            names = " and ".join(serves), " and ".join(here)
             raise StoreError(
                 f"your agent (pid {pid}) serves {names[0]}, and here it is {names[1]}; wait until it is gone, or give "
                 "this one records of its own: GPUJOBS_STATE_DIR"
@@ -159,6 +165,8 @@ def ensure(host: Host) -> None:
     if present(host) or not host.queue.wants_an_agent():
         return
     environment = {name: value for name, value in host.environment.items() if not name.startswith(_NOT_ITS)}
+    if host.settings.scenario is not None:
+        environment["GPUJOBS_SCENARIO"] = _whole(host.settings.scenario)  # it works in another folder than we
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])  # where we were found ourselves
     try:
         with _opened(host) as lock, open(log_path(host), "ab", opener=_private) as log:
@@ -181,6 +189,19 @@ def ensure(host: Host) -> None:
         raise StoreError(
             f"what was submitted is kept, but its agent could not be started: {error.strerror}; gpujobs queue starts it"
         ) from None
+
+
+def sign_off(host: Host) -> None:
+    """The agent is gone, or about to go, as it should: nobody has to put another in its place."""
+    with contextlib.suppress(OSError):
+        os.truncate(lock_path(host), 0)
+
+
+def revive(host: Host) -> None:
+    """Start another agent if the last one was killed and there is work for it; not if it was told to go by its user."""
+    with contextlib.suppress(OSError, GpujobsError):  # a courtesy of runs that end: gpujobs queue would do the same
+        if lock_path(host).stat().st_size:
+            ensure(host)
 
 
 def _private(path: str, flags: int) -> int:
@@ -207,4 +228,5 @@ def stop(host: Host) -> Agent | None:
         if time.monotonic() > deadline:
             raise StoreError(f"the agent (pid {agent.process.pid}) does not end; kill -9 {agent.process.pid} ends it")
         time.sleep(_PAUSE)
+    sign_off(host)
     return agent

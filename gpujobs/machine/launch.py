@@ -103,6 +103,8 @@ def start(
         )
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if not os.path.isdir(cwd):
+            raise LaunchError(f"the folder {cwd} to run in is gone: {reason}") from None
         raise LaunchError(f"{argv[0]} could not be started: {reason}") from None
     child.returncode = 0  # reaped by us, through wait4; Popen must not wait for it as well
     return procs.identify(child.pid) or ProcessId(child.pid, 0)

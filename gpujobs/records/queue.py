@@ -125,12 +125,6 @@ class Queue:
             number for (number,) in self._store.query("SELECT number FROM runs WHERE submission = ?", (submission,))
         ]
 
-    def ends(self, number: int) -> dict[int, tuple[bool, Cause | None]]:
-        """Of the run of that number, or of each of the array or sweep: whether it has ended, and how."""
-        rows = self._store.query("SELECT number, record FROM runs WHERE number = ? OR submission = ?", (number, number))
-        runs = [record_from(json.loads(text)) for _, text in rows]
-        return {run.number: (run.state == "done", run.cause) for run in runs}
-
     def still_open(self) -> set[int]:
         """The numbers of all runs that are not over, those in the foreground included."""
         return {number for (number,) in self._store.query("SELECT number FROM runs WHERE state <> 'done'")}

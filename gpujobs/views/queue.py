@@ -18,7 +18,7 @@ from gpujobs.views.table import Column, Row, Table, cut, one_line, to_ascii, wid
 HOLDING = ("running", "stopping")
 MOST_LINES = 100
 NOTHING = "-"
-_LONGEST_ID, _LONGEST_NAME = 20, 28
+_LONGEST_ID, _LONGEST_NAME, _LONGEST_GPUS = 20, 28, 40
 _LEAST_WHY = 24
 _WHY, _PROGRESS = "WHY", "PROGRESS"
 _COLUMNS = (
@@ -185,7 +185,7 @@ def _row(line: Sequence[Entry], overview: Overview, uid: int | None) -> Row:
             user_cell(first.user),
             cut(_name(line), _LONGEST_NAME, "…"),
             first.state,
-            _gpus(first, overview.snapshot),
+            cut(_gpus(first, overview.snapshot), _LONGEST_GPUS, "…"),
             str(first.threads) if first.threads else NOTHING,
             NOTHING if first.since is None else format_duration(max(0.0, overview.now - first.since)),
             NOTHING if first.progress is None else told(first.progress),
