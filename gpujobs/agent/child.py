@@ -114,7 +114,7 @@ def _carry_out(host: Host, turn: Turn, record: RunRecord, submission: Submission
     with signals.heard(HEARD) as hearing:
         try:
             environment = host.queue.environment(submission.number)
-            folder.create(exist_ok=True)
+            _make(folder)
             tell = _teller(folder)
             commission = Commission(
                 record.argv,
@@ -139,6 +139,16 @@ def _carry_out(host: Host, turn: Turn, record: RunRecord, submission: Submission
     presence.revive(host)
     if kept.state == "done":
         telling.tell(submission, kept, environment)
+
+
+def _make(folder: RunFolder) -> None:
+    try:
+        folder.create(exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"its folder {folder.path} cannot be made: {error.strerror}; free the disk, or run: chmod u+rwx "
+            f"{folder.path.parent}"
+        ) from None
 
 
 def _kept(host: Host, ended: RunRecord, submission: Submission) -> RunRecord:

@@ -44,8 +44,8 @@ from gpujobs.errors import UsageError
     help="It can go on where it was: the work it loses when it makes room for others.",
 )
 @click.option("--release-if-idle", type=DURATION, metavar="DURATION", help="End it if its GPUs idle for so long.")
-@click.option("--notify", metavar="COMMAND", help="Run this when it has ended; GPUJOBS_CAUSE and others say how.")
-@click.option("--mail", metavar="ADDRESS", help="Send a mail when it has ended.")
+@click.option("--notify", metavar="COMMAND", help="Run this when it has run; GPUJOBS_CAUSE and others say how.")
+@click.option("--mail", metavar="ADDRESS", help="Send a mail when it has run.")
 @click.option("--freeze", is_flag=True, help="Run the git work tree as it is now, whatever is changed in it later.")
 @click.option("--hold", "held", is_flag=True, help="Do not start it before gpujobs release.")
 @click.option("-f", "--file", type=click.File("r"), metavar="FILE", help="A shell command on each line; - is stdin.")
