@@ -22,7 +22,8 @@ test: $(VENV)/has-jobs-test ## the quick tests
 	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/has-jobs-test ## the slow tests, and the properties with many more examples
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n auto
+	$(BIN)/python -m pytest -m "slow and alone"
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough -n auto
 
 FAULTS ?= 10000

@@ -281,6 +281,8 @@ class Supervisor:
         self._clock.set(Due.CLAIM, _CLAIM_CHECK if self._holding.intact() else 0)  # wiped before we watched
         self._happen(lifecycle.Launched())
         look = self._look if self._holding.claim.devices else None
+        if look is not None:
+            self._host.reader.prepare()
         self._meter = Meter(os.getpid(), self._others, lambda: self._holding.claim, look, self._folder.usage)
         self._meter.start()
         self._reap()  # it may have ended before we listened
@@ -309,10 +311,7 @@ class Supervisor:
         self._family.end(left, number)
 
     def _deliver(self) -> None:
-        """Bring out what is still under way, as long as it takes: the reader of a pipeline may be slow.
-
-        The devices are free by now. A signal ends the patience.
-        """
+        """Bring out what is still under way, however slow its reader; the devices are free. A signal ends the patience."""
         while self._traffic.under_way(limit=_STUCK_OUTPUT if self._life.stuck else None):
             for key, _ in self._selector.select(1.0):
                 if key.data != "signals":

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from gpujobs.errors import GpujobsError, StoreError, UsageError
 from gpujobs.machine.gitsnapshot import freeze, remove
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git here to take snapshots with")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("git") is None, reason="no git here to take snapshots with"),
+]
 
 SETTINGS = {
     "init.defaultBranch": "main",

@@ -24,6 +24,8 @@ from gpujobs.records.submissions import Unstarted
 from gpujobs.runmodel import Cause
 from gpujobs.submitting import recorder
 
+pytestmark = pytest.mark.slow
+
 ONE = Submission(0, 1000.0, "train", "script", ("python", "train.py"), "/data", 0o022, Request("train"))
 GONE = ProcessId(1, 1)
 

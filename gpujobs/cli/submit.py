@@ -32,7 +32,7 @@ from gpujobs.errors import UsageError
     "--sweep", multiple=True, metavar="NAME=A,B", help="A run for each value, as {NAME} or --NAME; again for a grid."
 )
 @click.option("--sweep-file", metavar="CSV", help="A run for each row; the first row has the names.")
-@click.option("--at-once", type=click.IntRange(1), metavar="N", help="At most so many of them at the same time.")
+@click.option("--at-once", type=click.IntRange(1), metavar="N", help="Of a sweep or a file: so many at the same time.")
 @click.option("--retries", type=click.IntRange(0, 1000), default=0, metavar="N", help="Try again so often if it fails.")
 @click.option("--retry-on", metavar="oom,lost,…", help="Only after these causes.")
 @click.option("--requeue", is_flag=True, help="Start it again if the machine goes down while it runs.")
@@ -48,7 +48,13 @@ from gpujobs.errors import UsageError
 @click.option("--mail", metavar="ADDRESS", help="Send a mail when it has run.")
 @click.option("--freeze", is_flag=True, help="Run the git work tree as it is now, whatever is changed in it later.")
 @click.option("--hold", "held", is_flag=True, help="Do not start it before gpujobs release.")
-@click.option("-f", "--file", type=click.File("r"), metavar="FILE", help="A shell command on each line; - is stdin.")
+@click.option(
+    "-f",
+    "--file",
+    type=click.File("r"),
+    metavar="FILE",
+    help="A shell command on each line, # for comments; - is stdin.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print the id and nothing else.")
 @click.pass_context
 def submit(

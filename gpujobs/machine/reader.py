@@ -54,6 +54,13 @@ class Reader:
         self._stuck: _Stuck | None = None
         self._asked = False
 
+    def prepare(self) -> None:
+        """Have the child ready. Before there are threads it is a fork, and afterwards a Python of its own."""
+        with self._lock, contextlib.suppress(OSError):  # a snapshot will try again, and say so
+            self._disown()
+            if self._child is None and not self._still_stuck():
+                self._child = _start(self._spec)
+
     def begin(self, deadline: float = Policy().snapshot_deadline) -> None:
         """Have the driver read while we do something else; the next snapshot takes the answer.
 

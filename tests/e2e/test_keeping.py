@@ -12,6 +12,8 @@ import pytest
 from screen import Screen
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 GPUJOBS = [sys.executable, "-P", "-m", "gpujobs"]
 
 

@@ -13,6 +13,8 @@ import pytest
 from people import Person
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 FOR_EVER = ("--", "sleep", "1000")
 
 

@@ -18,6 +18,8 @@ from gpujobs.machine.board import Board, Claims
 from people import Person
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 TWO = "[[devices]]\n[[devices]]\n[cpus]\nthreads = 16\n"
 PATIENCE = 30.0  # seconds, for machines that are busy with other tests
 

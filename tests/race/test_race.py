@@ -26,6 +26,8 @@ from gpujobs.testing import load
 from people import Person
 from waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 GPUS, CPUS = 4, 32
 MACHINE = "[[devices]]\n" * GPUS + f"[cpus]\nthreads = {CPUS}\nnodes = 2\nthreads_per_core = 2\n"
 
