@@ -311,7 +311,7 @@ class Supervisor:
         self._family.end(left, number)
 
     def _deliver(self) -> None:
-        """Bring out what is still under way, however slow its reader; the devices are free. A signal ends the patience."""
+        """Bring out what is still under way, however slow its reader: the devices are free. A signal ends it."""
         while self._traffic.under_way(limit=_STUCK_OUTPUT if self._life.stuck else None):
             for key, _ in self._selector.select(1.0):
                 if key.data != "signals":
