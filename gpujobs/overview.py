@@ -105,15 +105,16 @@ def _queued(host: Host, own: Own, leases: Sequence[Lease], snapshot: Snapshot) -
     if not len(backlog):
         return
     machine = order.Machine(snapshot, host.topology)
-    decision = order.next(backlog, leases, {}, own.now, {}, machine, host.rules)
+    usage = host.usage(own.now)
+    decision = order.next(backlog, leases, usage, own.now, {}, machine, host.rules)
     starting = [backlog.find(id)[0] for id, _ in decision.starts]
     turns = {ticket.id: ticket for ticket in (*starting, *decision.ranking)}
     never = sorted((ticket for ticket in backlog if ticket.id not in turns), key=lambda one: (one.number, one.id))
     reasons = Reasons(decision, backlog, snapshot, own.uid)
     starts: Mapping[str, Start] = {}
     if snapshot.driver is DriverState.OK:  # a smaller decision, because of ten thousand nobody reads the last
-        front = order.next((*starting, *islice(decision.ranking, _FIRST)), leases, {}, own.now, {}, machine, host.rules)
-        starts = forecast(front)
+        first = (*starting, *islice(decision.ranking, _FIRST))
+        starts = forecast(order.next(first, leases, usage, own.now, {}, machine, host.rules))
     for ticket in (*turns.values(), *never):
         make = own.waiting if ticket.uid == own.uid else of_ticket
         yield make(ticket, reasons.of(ticket), starts.get(ticket.id))

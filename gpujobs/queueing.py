@@ -69,11 +69,14 @@ def release(host: Host, numbers: Sequence[int]) -> list[int]:
 
 
 def _check_meant_for(host: Host, numbers: Sequence[int]) -> None:
-    """StoreError if one of these was submitted for another board: here it would run without a lease that counts."""
+    """StoreError if one of these was submitted for another machine: here it would run without a lease that counts."""
     here = presence.served(host)
     places = [place for number in numbers if (place := host.queue.place(number)) is not None]
     for submission in host.queue.submissions({place.submission for place in places}).values():
         if submission.serves and submission.serves != here:
+            if len(submission.serves) == len(here) == 1:  # the same machine, of which only the board has moved
+                host.queue.adopt(submission.number, here)
+                continue
             raise StoreError(
                 f"{submission.number} was submitted for {' and '.join(submission.serves)}, and here it is "
                 f"{' and '.join(here)}; release it where it was submitted, or cancel it"

@@ -122,7 +122,7 @@ def submit(host: Host, target: Target, plan: Plan) -> Submitted:
     kept, runs = host.queue.submit(
         submission, host.environment, parts or (Part(),), recorder(submission), held=plan.held
     )
-    return Submitted(kept, runs, answer.notes)
+    return Submitted(kept, runs, (*answer.notes, *_unreachable(host, submission)))
 
 
 def recorder(submission: Submission) -> Callable[[Part], RunRecord]:
@@ -171,6 +171,9 @@ def _name(name: str) -> str:
 def _parts(plan: Plan) -> tuple[Part, ...] | None:
     """What sets the runs apart; None where there is but one."""
     combinations: tuple[tuple[tuple[str, str], ...], ...] = ((),)
+    several = plan.sweep or plan.sweep_file is not None or plan.commands
+    if plan.at_once is not None and (plan.array is not None or not several):
+        raise UsageError("--at-once goes with --sweep, --sweep-file or -f; an array says it with %: --array 0-99%4")
     if plan.sweep and plan.sweep_file is not None:
         raise UsageError("--sweep and --sweep-file do not go together; put all into the file")
     if plan.sweep:
@@ -214,6 +217,17 @@ def _address(address: str | None) -> str | None:
     from gpujobs.machine.notify import check_address
 
     return check_address(address)
+
+
+def _unreachable(host: Host, submission: Submission) -> tuple[str, ...]:
+    """What to say of a mail that nobody will get."""
+    if submission.mail is None:
+        return ()
+    from gpujobs.machine.notify import find_sendmail
+
+    if find_sendmail(host.environment.get("PATH", "")) is not None:
+        return ()
+    return (f"this machine has no sendmail, so no mail will come to {submission.mail}; --notify runs a command",)
 
 
 def _umask() -> int:

@@ -7,9 +7,15 @@ import click
 from gpujobs.cli.door import say
 
 
-@click.group()
-def agent() -> None:
-    """See to the agent, the process that starts your queued runs. It comes and goes by itself."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def agent(ctx: click.Context) -> None:
+    """See to the agent, the process that starts your queued runs. It comes and goes by itself.
+
+    Without a command: whether it is there.
+    """
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(status)
 
 
 @agent.command()
@@ -27,7 +33,7 @@ def status() -> None:
         age = f" for {format_duration(time.time() - found.since)}" if found.since is not None else ""
         click.echo(f"running{age} (pid {found.process.pid}); its log: {presence.log_path(host)}")
     elif wanted:
-        click.echo(f"not running, though runs wait; its log: {presence.log_path(host)}")
+        click.echo(f"not running, though runs wait (gpujobs queue starts it); its log: {presence.log_path(host)}")
         raise click.exceptions.Exit(1)
     else:
         click.echo("not running: nothing waits")

@@ -45,7 +45,8 @@ def cancel(wanted: tuple[str, ...], name: str | None, everything: bool) -> None:
 
     host = Host.here()
     done = queueing.cancel(host, _chosen(host, wanted, name, everything, "Cancel"))
-    parts = [_told(done.ended, "cancelled"), _told(done.told, "told to end"), _told(done.over, "over already")]
+    over = _told(done.over, "was over already" if len(done.over) == 1 else "were over already")
+    parts = [_told(done.ended, "cancelled"), _told(done.told, "told to end"), over]
     say("; ".join(part for part in parts if part) or "nothing of yours waits or runs")
 
 
@@ -93,9 +94,13 @@ def rerun(wanted: str) -> None:
 
 @click.command()
 @_IDS
+@_NAME
+@_ALL
 @click.option("--timeout", type=DURATION, metavar="DURATION", help="Wait so long, then exit with 75.")
 @click.pass_context
-def wait(ctx: click.Context, wanted: tuple[str, ...], timeout: float | None) -> None:
+def wait(
+    ctx: click.Context, wanted: tuple[str, ...], name: str | None, everything: bool, timeout: float | None
+) -> None:
     """Wait until runs, arrays or sweeps have ended.  [default: the last one]
 
     Exits with the code of the run, or of the first that did not end well. 75: the time is over.
@@ -103,10 +108,12 @@ def wait(ctx: click.Context, wanted: tuple[str, ...], timeout: float | None) -> 
     from gpujobs import queueing
     from gpujobs.host import Host
     from gpujobs.runmodel import exit_code
-    from gpujobs.selecting import chosen
 
     host = Host.here()
-    codes = map(exit_code, queueing.wait(host, chosen(host, wanted or ("last",)), timeout))
+    if not wanted and name is None and not everything:
+        wanted = ("last",)
+    numbers = _chosen(host, wanted, name, everything, "Wait for")
+    codes = map(exit_code, queueing.wait(host, numbers, timeout))
     ctx.exit(next((code for code in codes if code), 0))
 
 

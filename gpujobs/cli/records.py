@@ -88,6 +88,8 @@ def logs(wanted: str, follow: bool, lines: int | None) -> None:
         say(
             f"run {run.number} waits; gpujobs show {run.number} says why" + ("" if follow else ", logs -f waits for it")
         )
+    elif run.state == "done" and run.started is None:
+        say(f"run {run.number} never began: {run.note or run.cause}")
     for data in reading.output(host, run, follow, lines):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -138,6 +138,14 @@ class Queue:
         """Whether somebody has cancelled it."""
         return bool(self._store.query("SELECT stop FROM runs WHERE number = ?", (number,))[0][0])
 
+    def adopt(self, number: int, serves: tuple[str, ...]) -> None:
+        """From now on a submission is for this board."""
+        submission = self.submission(number)
+        assert submission is not None
+        body = json.dumps(to_json(submission._replace(serves=serves)))
+        with self._store.transaction() as connection:
+            connection.execute("UPDATE submissions SET body = ? WHERE number = ?", (body, number))
+
     # ---- steps ------------------------------------------------------------------------------------------------
 
     def begin(self, record: RunRecord) -> bool:

@@ -166,7 +166,7 @@ class Store:
         elif wanted.isdecimal() and len(wanted) < 10 and (rows := self.select("WHERE number = ?", (int(wanted),))):
             missing = ""
         else:  # the beginning of a key may be all digits too
-            missing = f"there is no run {wanted}; gpujobs history lists them"
+            missing = f"there is no run {wanted}; gpujobs history and gpujobs queue list them"
             pattern = wanted.replace("\\", "").replace("%", "").replace("_", "")
             rows = self.select("WHERE key LIKE ? LIMIT 2", (pattern + "%",)) if len(pattern) >= 4 else []
         if len(rows) != 1:

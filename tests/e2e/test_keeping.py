@@ -66,7 +66,7 @@ def test_a_script_cleans_without_being_asked_and_dry_removes_nothing(me):
     done = me.gpujobs("clean")
     assert (done.returncode, done.stderr, runs(me)) == (0, "", [2])
     assert re.search(r"^removed: 1 run, 2\d\dKiB freed$", done.stdout, re.MULTILINE)
-    assert me.gpujobs("show", "1").stderr == "gpujobs: there is no run 1; gpujobs history lists them\n"
+    assert me.gpujobs("show", "1").stderr == "gpujobs: there is no run 1; gpujobs history and gpujobs queue list them\n"
     assert me.gpujobs("clean", "--keep-size", "1KiB").returncode == 0
     assert (runs(me), me.gpujobs("history").stdout.count("\n")) == ([], 1)
 

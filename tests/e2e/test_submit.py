@@ -380,7 +380,7 @@ def test_a_waiting_run_is_cancelled_at_once(me: Person) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "", f"gpujobs: run {id} cancelled\n")
     assert (ended(me, id), shown(me, id)["cause"]) == (130, "cancelled")
     assert not (me.home / f"state/runs/{id}").exists()
-    assert me.gpujobs("cancel", id).stderr == f"gpujobs: run {id} over already\n"
+    assert me.gpujobs("cancel", id).stderr == f"gpujobs: run {id} was over already\n"
 
 
 @pytest.mark.slow
@@ -415,7 +415,7 @@ def test_an_array_is_cancelled_as_a_whole_or_one_by_one(me: Person) -> None:
     said = me.gpujobs("cancel", array).stderr
     assert said == (
         f"gpujobs: 2 runs cancelled: {int(array) + 2}, {int(array) + 4}; run {first} told to end; "
-        f"run {int(array) + 3} over already\n"
+        f"run {int(array) + 3} was over already\n"
     )
     assert ended(me, array) == 143
     assert not (me.home / f"state/runs/{int(array) + 2}").exists()
