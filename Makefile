@@ -52,8 +52,9 @@ pictures: $(VENV)/has-jobs ## train the built-in jobs, and keep small copies of 
 
 TRACES ?= $(or $(GPUJOBS_TEST_DATA),../shared/data)/traces
 bench: $(VENV)/has-jobs-bench ## the measurements behind the README's claims; those of the queue need TRACES=FOLDER
-	@set -e; for file in $(filter-out benchmarks/queuepolicy.py benchmarks/subsets.py,$(wildcard benchmarks/*.py)); do \
+	@set -e; for file in $(filter-out benchmarks/queue%.py benchmarks/subsets.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python "$$file"; done
+	@echo "== benchmarks/queueing.py, a tenth of it"; $(BIN)/python benchmarks/queueing.py --quick
 	@if test -d "$(TRACES)"; then echo "== benchmarks/queuepolicy.py"; \
 		$(BIN)/python benchmarks/queuepolicy.py "$(TRACES)" --save; \
 		else echo "no traces in $(TRACES): the queue's policy is not measured" >&2; fi
