@@ -17,6 +17,8 @@ import pytest
 from people import Person
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 HEADER = "job,user,submit,runtime,gpus,vc\n"
 # Two GPUs. b has to wait for a, c for b, and d, which would fit beside a, for c: nobody passes the head.
 ROWS = "a,anna,0,3600,1,lab\nb,ben,600,1800,2,lab\nc,anna,1200,300,2,lab\nd,dora,1800,60,1,guests\n"

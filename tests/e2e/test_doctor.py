@@ -13,6 +13,8 @@ import pytest
 
 from people import Person
 
+pytestmark = pytest.mark.slow
+
 ONE = "[[devices]]\n"
 
 

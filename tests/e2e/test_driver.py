@@ -10,6 +10,8 @@ import pytest
 from gpujobs.machine.board import Board
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 TWO = "[[devices]]\n[[devices]]\n"
 UPGRADED = '[[faults]]\nkind = "mismatch"\n'
 BUSY = '[[strangers]]\ndevice = [0, 1]\nmemory = "1GiB"\n'
