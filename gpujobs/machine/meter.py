@@ -56,7 +56,7 @@ class Meter:
         self._first_energy: float | None = None
         self._last_energy: float | None = None
         self.latest: Snapshot | None = None  # what the devices looked like at the last sample
-        self._load_seen = time.monotonic()
+        self._looked = self._load_seen = time.monotonic()
         self.seen: set[int] = set()  # pids of the job that were on a device
 
     def start(self) -> None:
@@ -77,8 +77,11 @@ class Meter:
 
     @property
     def idle(self) -> float:
-        """Seconds since the job's devices were last seen to have load; where it cannot be read, they may have."""
-        return time.monotonic() - self._load_seen
+        """Seconds from when the job's devices were last seen to have load to the latest look.
+
+        Where the load cannot be read they may have some, and so they may between two looks.
+        """
+        return self._looked - self._load_seen
 
     @property
     def energy(self) -> float | None:
@@ -129,8 +132,9 @@ class Meter:
             self.peak_gpu_memory = max(self.peak_gpu_memory or 0, sample.gpu_memory)
         if sample.utilisation is not None:
             self._load_sum, self._load_count = self._load_sum + sample.utilisation, self._load_count + 1
+        self._looked = time.monotonic()
         if sample.utilisation != 0:
-            self._load_seen = time.monotonic()
+            self._load_seen = self._looked
         if sample.energy is not None:
             self._first_energy = sample.energy if self._first_energy is None else self._first_energy
             self._last_energy = sample.energy

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gpujobs.machine.board import Board
 from gpujobs.model import Policy, QueuePolicy
 from gpujobs.records.config import Settings
 from people import Person
+from waiting import wait_until
 
 DEVICE = '[[devices]]\nmemory = "80GiB"\n'
 CPUS = "[cpus]\nthreads = 16\n"
@@ -126,7 +130,12 @@ def test_a_card_is_kept_free(me: Person, scenario: Callable[[str], Path], site: 
     )
     inner = f"{me.python} -P -m gpujobs run --no-wait --gpu auto -- true"
     nested = me.gpujobs("run", "-q", "--gpu", "auto", "--", "sh", "-c", f"env -u CUDA_VISIBLE_DEVICES {inner}; true")
-    assert "1 GPU is kept free for people who work by hand" in nested.stdout + nested.stderr
+    assert "this would wait for ever" in nested.stdout + nested.stderr
+    with me.start_gpujobs("run", "-q", "--gpu", "auto", "--", "cat", stdin=subprocess.PIPE) as first:
+        wait_until(lambda: Board(Path(os.environ["GPUJOBS_BOARD_DIR"])).read().leases)
+        second = me.gpujobs("run", "--no-wait", "--gpu", "auto", "--", "true")
+        first.communicate()
+    assert (second.returncode, "1 GPU is kept free for people who work by hand" in second.stderr) == (75, True)
     scenario(DEVICE * 2 + IDLE + CPUS)
     assert me.gpujobs("run", "--no-wait", "--gpu", "auto", "--", "true").returncode == 0
 

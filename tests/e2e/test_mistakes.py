@@ -14,6 +14,8 @@ from claims import start_holder
 from gpujobs.machine.board import Board
 from people import Person
 
+pytestmark = pytest.mark.slow
+
 TWO = '[[devices]]\nmemory = "80GiB"\n' * 2 + "[cpus]\nthreads = 80\nnodes = 2\nthreads_per_core = 2\n"
 
 

@@ -16,6 +16,8 @@ from people import Person
 from screen import Screen
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 RUN = [sys.executable, "-P", "-m", "gpujobs", "run"]
 TWO = """
 [[devices]]

@@ -132,9 +132,9 @@ def test_a_run_whose_devices_idle_is_ended_and_one_that_works_is_not(me: Person)
     run = shown(me, idle)
     assert (run["cause"], run["attempt"], run["note"].startswith("no load on its GPUs for ")) == ("idle", 1, True)
     code = (
-        "from gpujobs.testing import use_gpu_memory; import time; use_gpu_memory('1GiB', utilisation=40); time.sleep(3)"
+        "from gpujobs.testing import use_gpu_memory; import time; use_gpu_memory('1GiB', utilisation=40); time.sleep(6)"
     )
-    busy = submit(me, "--release-if-idle", "1s", "--", sys.executable, "-c", code)
+    busy = submit(me, "--release-if-idle", "4s", "--", sys.executable, "-c", code)
     assert (ended(me, busy), shown(me, busy)["cause"]) == (0, "ok")
 
 
