@@ -18,6 +18,7 @@ from gpujobs.records.openruns import Apart
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import RunRecord
 from gpujobs.scheduling import following
+from gpujobs.scheduling.estimate import Estimate, estimate
 from gpujobs.scheduling.pool import Pool
 from gpujobs.views import queue as view
 from gpujobs.views.queue import Entry, Progress
@@ -38,7 +39,7 @@ class Own:
         self._shown = {ticket.run: ticket for ticket in claims.tickets if ticket.run and ticket.uid == self.uid}
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         self._names: set[str] | None = None
-        self._estimates: dict[Request, float | None] = {}
+        self._estimates: dict[Request, Estimate | None] = {}
         self.leases = {lease.run: lease for lease in claims.leases if lease.run and lease.uid == self.uid}
         self._records = _running(host)
         self._stopped = openruns.stopped(host.store)
@@ -76,33 +77,22 @@ class Own:
 
     # ---- tickets ----------------------------------------------------------------------------------------------
 
-    def _ticket(self, place: Place, submission: Submission) -> tuple[Ticket, float | None]:
+    def _ticket(self, place: Place, submission: Submission) -> Ticket:
         """The one on the board, or one as the agent would make it."""
         self._admitted.add(place.number)
         if place.key in self._shown:
-            return self._shown[place.key], None
-        ticket = Ticket(
-            id=place.key,
-            number=self._first + place.number,
-            uid=self.uid,
-            user=self._user,
-            since=place.since,
-            request=submission.request,
-            holder=self._me,
-            expected=self._expected(submission.request),
-            run=place.key,
-            run_number=place.number,
-        )
-        return ticket, None
+            return self._shown[place.key]
+        known, number = self._estimated(submission.request), self._first + place.number
+        return past.ticket(self._host, place, submission, known, id=place.key, number=number, holder=self._me)
 
-    def _expected(self, request: Request) -> float | None:
+    def _estimated(self, request: Request) -> Estimate | None:
         if self._names is None:
             self._names = {run.name for run in self._host.store.latest(_REMEMBERED)}
+        # Of a name that nobody knows, what its user says is all there is; of ten thousand such names, too.
         if request.name not in self._names:
-            return None
+            return estimate(request, ())
         if request not in self._estimates:
-            known = past.estimated(self._host, request)
-            self._estimates[request] = None if known is None else known.seconds
+            self._estimates[request] = past.estimated(self._host, request)
         return self._estimates[request]
 
     # ---- what runs --------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from gpujobs.errors import BoardError, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import ledger, procs
 from gpujobs.machine.watch import Watch
-from gpujobs.model import Request, replace
-from gpujobs.queuemodel import Stay, Submission
+from gpujobs.model import ProcessId, Request, Ticket, replace
+from gpujobs.queuemodel import Place, Stay, Submission
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import retrying
@@ -40,6 +40,37 @@ def estimated(host: Host, request: Request) -> Estimate | None:
             if run.wall is not None and len(run.devices) == request.gpus
         ],
     )
+
+
+def ticket(
+    host: Host, place: Place, submission: Submission, known: Estimate | None, *, id: str, number: int, holder: ProcessId
+) -> Ticket:
+    """The ticket of a submitted run that may start; ``number`` is its place in the order of arrival."""
+    request = submission.request
+    if known is not None:
+        request = replace(request, utilisation=known.utilisation)
+    uid = os.geteuid()
+    return Ticket(
+        id=id,
+        number=number,
+        uid=uid,
+        user=procs.user_name(uid),
+        since=place.since,
+        request=request,
+        holder=holder,
+        expected=None if known is None else known.seconds,
+        attained=_attained(host, place, request.gpus),
+        run=place.key,
+        run_number=place.number,
+    )
+
+
+def _attained(host: Host, place: Place, gpus: int) -> float:
+    """The GPU-seconds that a run has had in its attempts so far."""
+    if place.attempt == 1:
+        return 0.0
+    earlier = host.store.find(str(place.number)).earlier
+    return gpus * sum(one.ended - one.started for one in earlier if one.started and one.ended)
 
 
 def latest(host: Host, limit: int) -> list[RunRecord]:

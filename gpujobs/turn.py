@@ -40,11 +40,12 @@ from gpujobs.states import DriverState
 from gpujobs.units import format_duration
 from gpujobs.views.refusal import sentence
 
-_STRANGER_INTERVAL = 2.0
+# The clock of all who wait, the agent among them. How often a stranger on a device is asked for again:
+STRANGER_INTERVAL = 2.0
 # Just after a change, a process that has ended may still stand in the driver's list for an instant.
-_SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 # Nothing should need it: a look now and then, should the kernel's word ever fail to come.
-_INSURANCE = 300.0
+INSURANCE = 300.0
 # Everybody wakes at each change, but hardly anybody but the first few can start: they go first, and whoever is far
 # behind only counts those ahead, and looks closely now and then in case nobody ahead wants what it wants.
 _STAGGER = 0.02
@@ -52,13 +53,13 @@ _LONGEST_STAGGER = 0.5
 _FRONT = 16
 _CLOSE_LOOK = 5.0
 # Whether somebody else takes a turn is worth a look.
-_LOOK_FOR_OTHERS = 2.0
+LOOK_FOR_OTHERS = 2.0
 _SELDOM = 30.0  # the same for who is far behind
 # What keeps a device from us whoever holds it.
 _BESIDE_THE_POINT = (Hindrance.MASKED, Hindrance.EXCLUDED, Hindrance.KEPT_FREE)
-_STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
+STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 10.0  # even who would not wait for a device waits so long for the arbiter
-_WIPE_PAUSE = 0.5
+WIPE_PAUSE = 0.5  # for the holders on a board that was wiped to write their claims again
 _WIPE_ATTEMPTS = 20
 
 
@@ -101,7 +102,7 @@ class Waiter:
         self._judge = Judge(host)
         self._somebody_else = False  # whether it was somebody's turn when we last decided
         self._told: object = None
-        self._retries: Iterator[float] = iter(_SOON)
+        self._retries: Iterator[float] = iter(SOON)
         self._snapshot = Snapshot(self._since)
 
     def take(self) -> Turn:
@@ -137,7 +138,7 @@ class Waiter:
         """The board was wiped, or is being wiped. Our watch sees the old folder only; holders need a moment too."""
         self.close()
         for attempt in range(_WIPE_ATTEMPTS):
-            time.sleep(_WIPE_PAUSE)
+            time.sleep(WIPE_PAUSE)
             try:
                 ticket.restore()
             except BoardError:
@@ -161,7 +162,7 @@ class Waiter:
             self._snapshot = self._host.look() if self._devices_matter() else Snapshot(time.time())
             looked = time.monotonic()
             with self._host.board.arbiter(self._arbiter_patience(), self._tell):
-                if time.monotonic() - looked < _STALE:  # else somebody may have come onto a device meanwhile
+                if time.monotonic() - looked < STALE:  # else somebody may have come onto a device meanwhile
                     return self._decide_and_claim()
 
     def _decide_and_claim(self) -> tuple[Turn | None, Refusal | None]:
@@ -285,15 +286,15 @@ class Waiter:
         awaiting = self._judge.awaiting
         looked, owed = time.monotonic(), None  # since when there has been a change that was only glanced at
         while True:
-            others = _LOOK_FOR_OTHERS if near else _SELDOM
-            pause = next(self._retries, _STRANGER_INTERVAL) if asking else others if awaiting else _INSURANCE
+            others = LOOK_FOR_OTHERS if near else _SELDOM
+            pause = next(self._retries, STRANGER_INTERVAL) if asking else others if awaiting else INSURANCE
             if owed is not None:
                 pause = max(0.0, owed + _CLOSE_LOOK - time.monotonic())
             left = self._patience_left()
             changed = watch.wait(pause if left is None else min(pause, left))
             if (not changed and owed is None) or (awaiting and time.monotonic() - looked > others):
                 return
-            self._retries = iter(_SOON)
+            self._retries = iter(SOON)
             due = owed is not None and time.monotonic() - owed >= _CLOSE_LOOK
             if changed and not due and self._is_far_behind(watch):
                 owed = time.monotonic() if owed is None else owed

@@ -163,3 +163,15 @@ def test_settling_twice_is_settling_once(host: Host) -> None:
     record = begun(host, retrying=Retrying(5))
     stale: Callable[[], RunRecord] = lambda: past.settled(host, record)  # noqa: E731
     assert [stale().attempt, stale().attempt, found(host, record)[1]] == [2, 2, 2]
+
+
+def test_who_has_made_room_comes_back_with_what_it_has_had(host: Host) -> None:
+    """And with all its waiting, so that the queue shows what the agent does."""
+    record = begun(host, request=Request("job", gpus=2))
+    over = replace(record, state="done", ended=2050.0, cause=Cause.YIELDED)
+    kept = host.queue.finish(over, begin=3000.0)
+    place, submission = host.queue.place(kept.number), host.queue.submission(kept.number)
+    assert place is not None
+    assert submission is not None
+    ticket = past.ticket(host, place, submission, None, id="t", number=7, holder=GONE)
+    assert (ticket.attained, ticket.since, ticket.run_number) == (100.0, 1000.0, kept.number)

@@ -39,9 +39,9 @@ def a_pool() -> Pool:
     """A pool that knows the submissions. No two of its tickets have the same id."""
     made: list[str] = []
 
-    def ticket(one: Place, of: Submission) -> tuple[Ticket, float | None]:
+    def ticket(one: Place, of: Submission) -> Ticket:
         made.append(f"t{len(made)}")
-        return Ticket(made[-1], one.number, 1000, "anna", one.since, of.request, ProcessId(1, 1), run=one.key), None
+        return Ticket(made[-1], one.number, 1000, "anna", one.since, of.request, ProcessId(1, 1), run=one.key)
 
     pool = Pool(ticket)
     for one in SUBMISSIONS.values():

@@ -273,7 +273,8 @@ def test_a_cancelled_run_is_not_tried_again(queue):
     submit(queue)
     run = begun(queue, 1)
     queue.ask_stop([1])
-    assert (queue.finish(over(run, Cause.FAILED), begin=3000.0).state, queue.stop_asked(1)) == ("done", True)
+    stopped = queue._store.query("SELECT stop FROM runs WHERE number = 1")
+    assert (queue.finish(over(run, Cause.FAILED), begin=3000.0).state, stopped) == ("done", [(1,)])
 
 
 def test_a_cancelled_run_is_over_when_it_is_given_back(queue):

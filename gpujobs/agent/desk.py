@@ -22,16 +22,9 @@ from gpujobs.scheduling.leases import lease_for
 from gpujobs.scheduling.nomination import nominate
 from gpujobs.scheduling.occupancy import cleaned
 from gpujobs.states import DriverState
-from gpujobs.turn import Turn
+from gpujobs.turn import INSURANCE, LOOK_FOR_OTHERS, SOON, STALE, STRANGER_INTERVAL, WIPE_PAUSE, Turn
 
-_INSURANCE = 300.0  # should the kernel's word ever fail to come
-_STRANGER_INTERVAL = 2.0
-_LOOK_FOR_OTHERS = 2.0
-# Just after a change, a process that has ended may still stand in the driver's list for an instant.
-_SOON = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_STALE = 0.5  # a snapshot older than this when the arbiter is won is taken again
 _ARBITER_PATIENCE = 3.0  # the loop tries again; and whoever wants to end the agent is not kept waiting
-_WIPE_PAUSE = 0.5
 _LAYOUT_AGE = 60.0  # seconds after which the devices are looked at anew for what concerns our own order
 _ESTIMATE_AGE = 30.0
 
@@ -49,10 +42,10 @@ class Desk:
         self._watch: Watch | None = None
         self._snapshot = Snapshot(0.0)
         self._layout: order.Machine | None = None  # for what concerns only the order of our own
-        self._retries: Iterator[float] = iter(_SOON)
+        self._retries: Iterator[float] = iter(SOON)
         self._estimates: dict[tuple[object, ...], tuple[float, Estimate | None]] = {}
         self.more = False  # whether there may be room for others than those that could start the last time
-        self.pause = _INSURANCE  # seconds after which another attempt makes sense though nobody tells us of a change
+        self.pause = INSURANCE  # seconds after which another attempt makes sense though nobody tells us of a change
 
     @property
     def descriptor(self) -> int | None:
@@ -86,7 +79,7 @@ class Desk:
         """The turns of those whose turn it is, their leases written; tickets for as many others as are shown."""
         if not len(backlog):
             self.close()
-            self.pause = _INSURANCE
+            self.pause = INSURANCE
             return []
         if self._watch is None:
             self._host.board.clean()
@@ -97,7 +90,7 @@ class Desk:
         looked = time.monotonic()
         chosen = nominate(backlog, self._host.settings.shown_tickets, self._machine(), self._host.rules, time.time())
         with self._host.board.arbiter(_ARBITER_PATIENCE):
-            if time.monotonic() - looked > _STALE:  # somebody may have come onto a device meanwhile
+            if time.monotonic() - looked > STALE:  # somebody may have come onto a device meanwhile
                 self.pause = 0.0
                 return []
             return self._decide_and_claim(chosen, backlog)
@@ -197,7 +190,7 @@ class Desk:
         assert self._watch is not None
         self._watch.close()
         self._watch = None
-        time.sleep(_WIPE_PAUSE)
+        time.sleep(WIPE_PAUSE)
         try:
             for ticket in self._tickets.values():
                 ticket.restore()
@@ -215,7 +208,7 @@ class Desk:
         if self._watch is None:
             return len(backlog) > 0
         self._watch.drain()
-        self._retries = iter(_SOON)
+        self._retries = iter(SOON)
         if not self._intact():
             return True
         try:
@@ -229,10 +222,10 @@ class Desk:
 
     def _set_pause(self, verdict: Verdict | None) -> None:
         if verdict is None:
-            self.pause = _STRANGER_INTERVAL
+            self.pause = STRANGER_INTERVAL
             return
         reasons = verdict.decision.reasons
         alike = {held.claim.request._replace(name=""): id for id, held in self._tickets.items()}  # have one reason
         asking = any(one.kind in UNANNOUNCED for id in alike.values() if id in reasons for one in reasons[id].obstacles)
         awaiting = self._judge.awaiting
-        self.pause = next(self._retries, _STRANGER_INTERVAL) if asking else _LOOK_FOR_OTHERS if awaiting else _INSURANCE
+        self.pause = next(self._retries, STRANGER_INTERVAL) if asking else LOOK_FOR_OTHERS if awaiting else INSURANCE

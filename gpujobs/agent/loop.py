@@ -18,18 +18,17 @@ from gpujobs.host import Host
 from gpujobs.machine import procs, signals
 from gpujobs.machine.board import new_id
 from gpujobs.machine.watch import Watch
-from gpujobs.model import ProcessId, Ticket, replace
+from gpujobs.model import ProcessId, Ticket
 from gpujobs.queuemodel import Place, Submission
 from gpujobs.records import openruns
 from gpujobs.records.rundir import write_text_aside
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import following
 from gpujobs.scheduling.pool import Pool, Where
-from gpujobs.turn import Turn
+from gpujobs.turn import INSURANCE, Turn
 
 _HEARD = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LINGER = 2.0  # seconds without work before it goes: the next submission often follows at once
-_INSURANCE = 300.0  # should the kernel's word ever fail to come
 _ORPHANS = 5.0  # seconds between looks at runs of an agent before us: nobody tells us of their ends
 _BACKOFF = (1.0, 5.0, 30.0, 120.0)  # seconds, after a supervisor that could not even begin
 _AFTER_TROUBLE = 5.0
@@ -47,7 +46,6 @@ class Agent:
         self._children: dict[int, int] = {}  # pid of the supervisor -> number of the run
         self._failures: dict[int, tuple[int, float]] = {}  # of runs whose supervisors could not begin: how often, when
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
-        self._user = procs.user_name(os.geteuid())
         self._trouble: str | None = ""  # nobody knows what an agent before us has said
         self.ending = False  # it was told to go
         self._idle_since: float | None = None
@@ -197,33 +195,10 @@ class Agent:
 
     # ---- starting ---------------------------------------------------------------------------------------------
 
-    def _ticket(self, place: Place, submission: Submission) -> tuple[Ticket, float | None]:
+    def _ticket(self, place: Place, submission: Submission) -> Ticket:
         """The ticket of a run that may start."""
         known = self._desk.estimated(submission.request)
-        request = submission.request
-        if known is not None:
-            request = replace(request, utilisation=known.utilisation)
-        ticket = Ticket(
-            id=new_id(),
-            number=place.number,
-            uid=os.geteuid(),
-            user=self._user,
-            since=place.since,
-            request=request,
-            holder=self._me,
-            expected=None if known is None else known.seconds,
-            attained=self._attained(place, request.gpus),
-            run=place.key,
-            run_number=place.number,
-        )
-        return ticket, None
-
-    def _attained(self, place: Place, gpus: int) -> float:
-        """The GPU-seconds that a run has had in its attempts so far."""
-        if place.attempt == 1:
-            return 0.0
-        earlier = self._host.store.find(str(place.number)).earlier
-        return gpus * sum(one.ended - one.started for one in earlier if one.started and one.ended)
+        return past.ticket(self._host, place, submission, known, id=new_id(), number=place.number, holder=self._me)
 
     def _start_all(self) -> None:
         """Everything that can start does."""
@@ -255,9 +230,9 @@ class Agent:
         if not self._pool.count(Where.LATER, Where.FOLLOWING, Where.THROTTLED, Where.WAITING, Where.RUNNING):
             self._idle_since = self._idle_since or time.monotonic()
             left = self._idle_since + _LINGER - time.monotonic()
-            return left if left > 0 and not self._children else None if not self._children else _INSURANCE
+            return left if left > 0 and not self._children else None if not self._children else INSURANCE
         self._idle_since = None
-        times = [_INSURANCE, self._desk.pause]
+        times = [INSURANCE, self._desk.pause]
         if (due := self._pool.due) is not None:
             times.append(max(0.0, due - now))
         if self._orphans():

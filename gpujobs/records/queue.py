@@ -134,10 +134,6 @@ class Queue:
         open_runs = "SELECT 1 FROM runs WHERE state <> 'done' AND state <> 'held' AND submission NOTNULL LIMIT 1"
         return bool(self._store.query(open_runs))
 
-    def stop_asked(self, number: int) -> bool:
-        """Whether somebody has cancelled it."""
-        return bool(self._store.query("SELECT stop FROM runs WHERE number = ?", (number,))[0][0])
-
     def adopt(self, number: int, serves: tuple[str, ...]) -> None:
         """From now on a submission is for this board."""
         submission = self.submission(number)

@@ -30,8 +30,8 @@ class Where(StrEnum):
 class Pool:
     """The open runs of one user."""
 
-    def __init__(self, ticket: Callable[[Place, Submission], tuple[Ticket, float | None]]) -> None:
-        """``ticket`` makes one for a run that may start, with the seconds it is expected to take."""
+    def __init__(self, ticket: Callable[[Place, Submission], Ticket]) -> None:
+        """``ticket`` makes one for a run that may start."""
         self._ticket = ticket
         self.backlog = Backlog()
         self._submissions: dict[int, Submission] = {}
@@ -166,8 +166,8 @@ class Pool:
                 self._let_in(self._places[number])
 
     def _let_in(self, place: Place) -> None:
-        ticket, seconds = self._ticket(place, self._submissions[place.submission])
-        self.backlog.add(ticket, seconds)
+        ticket = self._ticket(place, self._submissions[place.submission])
+        self.backlog.add(ticket)
         self._tickets[place.number], self._numbers[ticket.id] = ticket.id, place.number
         self._settle(place, Where.WAITING)
 

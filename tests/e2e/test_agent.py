@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from gpujobs.machine import procs
 from gpujobs.machine.board import Board, Claims
 from gpujobs.model import ProcessId
 from people import Person
+from submitted import ended, shown
 from waiting import wait_until
 
 PATIENCE = 30.0
@@ -54,20 +54,6 @@ def shell(me: Person, script: str, *options: str, **more: Any) -> str:
     done = me.gpujobs("submit", *options, "--", "sh", "-c", script, **more)
     assert (done.returncode, done.stdout.strip().isdecimal()) == (0, True), done
     return done.stdout.strip()
-
-
-def shown(me: Person, id: str) -> dict[str, Any]:
-    """What is known of a run."""
-    run = json.loads(me.gpujobs("show", id, "--json").stdout)["run"]
-    assert isinstance(run, dict)
-    return run
-
-
-def ended(me: Person, *ids: str) -> int:
-    """Wait for the end of runs: the exit code."""
-    done = me.gpujobs("wait", *ids, "--timeout", "40s")
-    assert done.returncode != 75, done
-    return done.returncode
 
 
 def begun(me: Person, *ids: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from gpujobs.machine import procs
 from gpujobs.machine.board import Board, Claims
 from people import Person
+from submitted import ended, shown
 from waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -45,22 +45,6 @@ def submit(me: Person, *words: str, **options: Any) -> str:
 def shell(me: Person, script: str, *options: str, **more: Any) -> str:
     """Submit a line for the shell: its id."""
     return submit(me, *options, "--", "sh", "-c", script, **more)
-
-
-def ended(me: Person, *ids: str) -> int:
-    """Wait for the end of runs: the exit code."""
-    done = me.gpujobs("wait", *ids, "--timeout", "30s")
-    assert done.returncode != 75, done
-    return done.returncode
-
-
-def shown(me: Person, id: str) -> dict[str, Any]:
-    """What is known of a run."""
-    done = me.gpujobs("show", id, "--json")
-    assert done.returncode == 0, done
-    run = json.loads(done.stdout)["run"]
-    assert isinstance(run, dict)
-    return run
 
 
 def state(me: Person, id: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +14,7 @@ from gpujobs.machine import claimtext
 from gpujobs.machine.board import Board, Claims
 from gpujobs.model import Lease, replace
 from people import Person
+from submitted import ended, shown
 from waiting import wait_until
 
 PATIENCE = 40.0
@@ -39,20 +38,6 @@ def submit(me: Person, *words: str) -> str:
     done = me.gpujobs("submit", *words)
     assert done.returncode == 0, done
     return done.stdout.strip()
-
-
-def shown(me: Person, id: str) -> dict[str, Any]:
-    """What is known of a run."""
-    run = json.loads(me.gpujobs("show", id, "--json").stdout)["run"]
-    assert isinstance(run, dict)
-    return run
-
-
-def ended(me: Person, *ids: str) -> int:
-    """Wait for the end of runs: the exit code."""
-    done = me.gpujobs("wait", *ids, "--timeout", "40s")
-    assert done.returncode != 75, done
-    return done.returncode
 
 
 def lease() -> Lease | None:
