@@ -92,14 +92,14 @@ def carry_out(campaign: Campaign, people: list[Person], runs: int, kills: int) -
         start(campaign, person)
     left = kills
     begin = time.monotonic()
-    while any(run.poll() is None for run in campaign.runs):
+    while (going := next((run for run in campaign.runs if run.poll() is None), None)) is not None:
         done = len(campaign.marks())
         if left and done > (kills - left) * runs / (kills + 1):  # spread over the whole campaign
             campaign.kill_somebody()
             left -= 1
         assert time.monotonic() - begin < 280, f"{done} of {runs} after {time.monotonic() - begin:.0f} s"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            next(run for run in campaign.runs if run.poll() is None).wait(0.02)
+            going.wait(0.02)
 
 
 def check(campaign: Campaign) -> None:
