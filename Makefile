@@ -27,7 +27,7 @@ slow: $(VENV)/has-jobs-test ## the slow tests, and the properties with many more
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=thorough -n auto
 
 FAULTS ?= 10000
-chaos: $(VENV)/has-jobs-test ## kill, freeze, wipe and fill what the queue stands on, as root; SEED=N FAULTS=10000
+chaos: $(VENV)/has-jobs-test ## kill, freeze, wipe and fill what the queue stands on, and set its clock, as root; SEED=N FAULTS=10000
 	PYTHONPATH=tests $(BIN)/python -m chaos.campaign $(if $(SEED),--seed $(SEED)) --faults $(FAULTS)
 
 static: $(VENV)/has-jobs-dev ## format, lint and types

@@ -20,7 +20,8 @@ Written by `make docs` from the help texts: change those, not this page.
 
 def contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
     """A command and all below it, in the order of its own help."""
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, color=False)
+    settings = {**command.context_settings, "terminal_width": 100, "color": False}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield context
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

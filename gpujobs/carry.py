@@ -19,7 +19,7 @@ from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import environment
 from gpujobs.supervisor import Supervisor
 from gpujobs.turn import Turn
-from gpujobs.units import format_cpu_list, format_duration, format_size
+from gpujobs.units import elapsed, format_cpu_list, format_duration, format_size
 
 Tell = Callable[[str], None]
 Begin = Callable[[RunRecord], Callable[[], None] | None]
@@ -61,7 +61,7 @@ def prepare(
         record,
         state="running",
         started=now,
-        wait=now - record.submitted,
+        wait=elapsed(record.submitted, now),
         devices=grant.devices,
         device_names=names,
         cpus=format_cpu_list(grant.cpus),

@@ -85,7 +85,7 @@ class Holding:
 def account(lease: HeldClaim[Lease]) -> str | None:
     """Add what a lease has had to its user's ledger, before it is given up; a line for people if that cannot be."""
     held, now = lease.claim, time.time()
-    stay = Stay(held.since, max(held.since, now), len(held.devices), len(held.cpus), held.name)
+    stay = Stay(now - lease.age, now, len(held.devices), len(held.cpus), held.name)
     try:
         ledger.append(lease.path.parent, stay)
     except BoardError as error:

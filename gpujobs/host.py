@@ -99,7 +99,8 @@ class Host:
 
         def seen(device: Device) -> None:
             """Describe its processes while other devices are still read; anew if it comes again, seconds later."""
-            known.update(self._shows.describe(_pids([device])))
+            if pids := _pids([device]):
+                known.update(self._shows.describe(pids))
 
         snapshot = assessed(
             self.reader.snapshot(deadline or self.settings.policy.snapshot_deadline, None if over else seen),
@@ -220,9 +221,12 @@ class Host:
         if "store" in self.__dict__:
             self.__dict__.pop("store").close()
 
-    def forked(self) -> None:
-        """In a forked child, which must not inherit an open database: a reader of its own, when it needs one."""
+    def forked(self, reader: Reader | None = None) -> None:
+        """In a forked child, which must not inherit an open database: the reader it is lent, or else one of its own."""
         _PARENTS.append(self.__dict__.pop("reader", None))
+        if reader is not None:
+            reader.borrow()
+            self.reader = reader
 
 
 def _make_own(folder: Path) -> None:

@@ -128,7 +128,8 @@ class Reasons:
         self._starts = dict(decision.starts)
         self._driver = None if snapshot.driver is DriverState.OK else _driver(snapshot)
         self._places = {ticket.id: place for place, ticket in enumerate(decision.ranking)}
-        self._rivals: dict[frozenset[str] | None, tuple[list[int], list[int]]] = {}
+        self._rivals: dict[Group, tuple[list[int], list[int]]] = {}
+        self._by_devices: dict[frozenset[str] | None, tuple[list[int], list[int]]] = {}
         self._told: dict[Group, str] = {}
 
     def of(self, ticket: Ticket) -> str:
@@ -154,17 +155,23 @@ class Reasons:
         place = self._places.get(ticket.id)
         if place is None:
             return 0, 0
-        capable = self._decision.capable(ticket) if group.kind.request.gpus else None
-        if capable not in self._rivals:
-            ranking = self._decision.ranking
-            every = [
-                at
-                for at, other in enumerate(ranking)
-                if capable is None or not capable.isdisjoint(self._decision.capable(other))
-            ]
-            self._rivals[capable] = every, [at for at in every if ranking[at].uid == self._uid]
-        every, ours = self._rivals[capable]
+        if group not in self._rivals:
+            capable = self._decision.capable(ticket) if group.kind.request.gpus else None
+            if capable not in self._by_devices:
+                self._by_devices[capable] = self._places_of(capable)
+            self._rivals[group] = self._by_devices[capable]
+        every, ours = self._rivals[group]
         return bisect_left(every, place), bisect_left(ours, place)
+
+    def _places_of(self, wanted: frozenset[str] | None) -> tuple[list[int], list[int]]:
+        """The places of all who could take one of these devices, or cores; and of those among them who are ours."""
+        ranking, find = self._decision.ranking, self._backlog.find
+        rivals = {
+            group: wanted is None or not wanted.isdisjoint(self._decision.capable(group.tickets[0]))
+            for group in self._backlog.groups
+        }
+        every = [at for at, other in enumerate(ranking) if rivals[find(other.id)[1]]]
+        return every, [at for at in every if ranking[at].uid == self._uid]
 
 
 def _driver(snapshot: Snapshot) -> str:

@@ -17,7 +17,7 @@ from gpujobs.records import metrics, openruns
 from gpujobs.records.openruns import Apart
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import RunRecord
-from gpujobs.scheduling import following
+from gpujobs.scheduling import following, retrying
 from gpujobs.scheduling.estimate import Estimate, estimate
 from gpujobs.scheduling.pool import Pool
 from gpujobs.views import queue as view
@@ -40,6 +40,7 @@ class Own:
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         self._names: set[str] | None = None
         self._estimates: dict[Request, Estimate | None] = {}
+        self._said: dict[tuple[float | None, float | None], Estimate | None] = {}
         self.leases = {lease.run: lease for lease in claims.leases if lease.run and lease.uid == self.uid}
         self._records = _running(host)
         self._stopped = openruns.stopped(host.store)
@@ -68,6 +69,7 @@ class Own:
                 continue
             if place.state == "queued" and place.key in self.leases:  # its turn has been taken just now
                 place = place._replace(state="running")  # noqa: PLW2901
+            place = retrying.no_later(place, self.now)  # noqa: PLW2901
             found[place.number] = place
             self.pool.put(place, self.now)
         for submission in self.pool.following:
@@ -90,7 +92,10 @@ class Own:
             self._names = {run.name for run in self._host.store.latest(_REMEMBERED)}
         # Of a name that nobody knows, what its user says is all there is; of ten thousand such names, too.
         if request.name not in self._names:
-            return estimate(request, ())
+            said = request.expect, request.time_limit
+            if said not in self._said:
+                self._said[said] = estimate(request, ())
+            return self._said[said]
         if request not in self._estimates:
             self._estimates[request] = past.estimated(self._host, request)
         return self._estimates[request]

@@ -18,7 +18,7 @@ from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import retrying
 from gpujobs.scheduling.estimate import Estimate, Past, estimate
-from gpujobs.units import parse_cpu_list
+from gpujobs.units import elapsed, parse_cpu_list
 
 _REMEMBERED = 50  # runs, the latest, that tell how long the next will take
 _LOOK_AGAIN = 1.0  # seconds, to notice the end of a run that writes nothing more
@@ -70,7 +70,7 @@ def _attained(host: Host, place: Place, gpus: int) -> float:
     if place.attempt == 1:
         return 0.0
     earlier = host.store.find(str(place.number)).earlier
-    return gpus * sum(one.ended - one.started for one in earlier if one.started and one.ended)
+    return gpus * sum(max(0.0, one.ended - one.started) for one in earlier if one.started and one.ended)
 
 
 def latest(host: Host, limit: int) -> list[RunRecord]:
@@ -85,7 +85,9 @@ def settled(host: Host, run: RunRecord) -> RunRecord:
     same_boot = run.boot is None or run.boot == procs.boot_id()
     if same_boot and (procs.alive(run.holder) or _held(host, run)):
         now = time.time()
-        return replace(run, wall=now - run.started) if run.started else replace(run, wait=now - run.submitted)
+        if run.started:
+            return replace(run, wall=elapsed(run.started, now))
+        return replace(run, wait=elapsed(run.submitted, now))
     # The supervisor may have written its receipt and ended just between our reading and our asking.
     current = host.store.find(run.key)
     if current.state == "done" or current.holder != run.holder:

@@ -23,7 +23,7 @@ class Submission(NamedTuple):
     submitted: float
     name: str
     kind: str  # "job", "script" or "command"
-    argv: tuple[str, ...]  # of an array or sweep: with {parameters} to be filled in
+    argv: tuple[str, ...]  # of an array or sweep: with {parameters} to be filled in; of commands from a file: none
     cwd: str
     umask: int
     request: Request

@@ -26,6 +26,7 @@ from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import HEARD, Supervisor
 from gpujobs.target import Target, folder_here
 from gpujobs.turn import Waiter
+from gpujobs.units import elapsed
 from gpujobs.views.refusal import sentence
 
 
@@ -147,7 +148,8 @@ def _not_started(host: Host, record: RunRecord, error: BaseException, tell: Tell
     cause = Cause.CANCELLED if cancelled else Cause.NOT_STARTED
     note = "ended while it waited for its turn" if cancelled else str(error)
     now = time.time()
-    _keep(host, replace(record, state="done", cause=cause, note=note, ended=now, wait=now - record.submitted), tell)
+    wait = elapsed(record.submitted, now)
+    _keep(host, replace(record, state="done", cause=cause, note=note, ended=now, wait=wait), tell)
     if not isinstance(error, KeyboardInterrupt | Ended):
         raise error
     tell(f"run {record.number} was cancelled while it waited for its turn")

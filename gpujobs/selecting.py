@@ -14,7 +14,9 @@ _RECORDED = """
 WHERE state NOT IN ('queued', 'held') AND (? IS NULL OR json_extract(record, '$.name') = ?)
     AND (? IS NULL OR state <> 'done' OR coalesce(
         json_extract(record, '$.ended'), json_extract(record, '$.started'), json_extract(record, '$.submitted')) >= ?)
-    AND (NOT ? OR json_extract(record, '$.cause') NOT IN ('ok', 'cancelled'))
+    AND (NOT ? OR json_extract(record, '$.cause') NOT IN ('ok', 'cancelled') AND NOT (
+        json_extract(record, '$.cause') = 'not-started' AND submission IS NULL
+        AND json_extract(record, '$.started') IS NULL))
 ORDER BY number DESC LIMIT ?
 """
 _OF_ARRAY = re.compile(r"([0-9]{1,9})_([0-9]{1,9})")
@@ -61,7 +63,7 @@ def recorded(
     """The newest runs that have begun, or ended without, newest first.
 
     ``since``: those that ran at that time (seconds since the epoch) or later; ``failed``: those that did not end well,
-    but for cancelled ones.
+    but for cancelled ones, and for those in the foreground that got no turn: whoever typed them was told.
     """
     for run in host.store.select("WHERE state NOT IN ('done', 'queued', 'held')"):
         past.settled(host, run)  # one that has lost its supervisor has ended, though nobody has kept it yet

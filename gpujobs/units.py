@@ -81,6 +81,11 @@ def format_duration(seconds: float | None) -> str:
     return " ".join(f"{number}{unit}" for number, unit in parts[:2] if number)
 
 
+def elapsed(since: float, now: float) -> float | None:
+    """Seconds between two readings of the wall clock; None if it was set back between them: then nobody knows."""
+    return now - since if now >= since else None
+
+
 def parse_cpu_list(text: str) -> frozenset[int]:
     """The CPUs of the kernel's list form, ``0-3,8,10-11``; an empty text is the empty set.
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 guard.install()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: every child would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the same under nohup; a handler goes on with us, not with them
+    signal.signal(signal.SIGHUP, lambda *_: None)
 settings.register_profile("quick", deadline=None, max_examples=25)  # no deadline: a busy machine is not a bug
 settings.register_profile("thorough", deadline=None, max_examples=250)
 settings.load_profile("quick")

@@ -52,7 +52,7 @@ class Person:
         pipes: dict[str, Any] = {"cwd": self.home, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return Program(argv, env=environment, text=True, **(pipes | options))
 
-    def run(self, *argv: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, timeout: float = 120.0, **options: Any) -> subprocess.CompletedProcess[str]:
         """A program to its end; the test fails if there is none in time."""
         process = self.start(*argv, stdin=subprocess.DEVNULL, **options)
         try:
@@ -125,6 +125,8 @@ def copy_installation(target: Path) -> None:
             shutil.copytree(Path(spec.origin).parent, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(spec.origin, target)
+    for path in target.rglob("*"):  # whatever the umask was when they were made
+        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
 
 
 def reap(folder: Path) -> None:

@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from gpujobs.agent.readers import Readers
 from gpujobs.machine import procs
 from gpujobs.machine.driver import Header, Links, Problem
 from gpujobs.machine.reader import DriverSpec, Reader
@@ -287,6 +288,53 @@ def copied(folder):
             os._exit(0)
         os.waitpid(copy, 0)
         return [before, os.read(reading, 100).decode(), told(reader.snapshot(10))["by"]]
+
+
+def supervised(folder, reader, writing, before="", during=TWO):
+    """Somebody who is lent a reader looks with it, and writes who that was."""
+    if supervisor := os.fork():
+        return supervisor
+    reader.borrow()
+    if before == "waits":
+        wait_until((folder / "go").exists)
+    played(folder, during)
+    answer = told(reader.snapshot(0.3 if "hang" in during else 10))
+    by = answer["by"] if answer["driver"] == DriverState.OK else "nobody"
+    os.write(writing, by.encode())
+    os._exit(before == "fails" or not reader.returnable)
+
+
+def lent(folder, before, during):
+    """Who reads for one who is lent a reader, and who for the next, and whether both had what they were lent."""
+    readers, by, given = Readers(played(folder, TWO)), [], []
+    reading, writing = os.pipe()
+    for how in ((before, during), ("", TWO)):
+        reader = readers.take()
+        given += map(str, reader.pids)
+        supervisor = supervised(folder, reader, writing, *how)
+        readers.lend(reader, supervisor)
+        _, status = os.waitpid(supervisor, 0)
+        by.append(os.read(reading, 100).decode())
+        readers.give_back(supervisor, os.waitstatus_to_exitcode(status))
+    return [by[0] == given[0], by[1] == given[1], given[0] == given[1], len(children())]
+
+
+def lender_gone(folder):
+    """Whoever lends is killed, and its readers with it: who was lent, and who read then."""
+    reading, writing = os.pipe()
+    lender = os.fork()
+    if lender == 0:
+        reader = Readers(played(folder, TWO)).take()
+        supervised(folder, reader, writing, "waits")
+        os.write(writing, str(reader.pids[0]).encode())
+        signal.pause()
+    pid = int(os.read(reading, 100))
+    process = procs.identify(pid)
+    os.kill(lender, signal.SIGKILL)
+    os.waitpid(lender, 0)
+    wait_until(lambda: not procs.alive(process))
+    (folder / "go").touch()
+    return [str(pid), os.read(reading, 100).decode()]
 
 
 class Loud:

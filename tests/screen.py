@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from gpujobs.machine import procs
 from waiting import wait_until
 
 
@@ -59,7 +60,14 @@ class Screen:
 
     def expect(self, text: str) -> None:
         """Wait until this has been shown."""
-        wait_until(lambda: text.encode() in self.look() or (self.over() and text.encode() in self.look()), deadline=30)
+        wait_until(lambda: text.encode() in self.look() or self.over())
+        assert text.encode() in self.look(), bytes(self.shown[-2000:])
+
+    def rest(self) -> None:
+        """Wait until the program sleeps: between a question and the reading of its answer Python is deaf to Ctrl-C."""
+        program = procs.identify(self.process.pid)
+        assert program is not None
+        wait_until(lambda: procs.state(program) == "S")
 
     def over(self) -> bool:
         """Whether the program has ended."""
@@ -71,7 +79,7 @@ class Screen:
 
     def end(self) -> int:
         """Wait for the program's end: its exit code."""
-        wait_until(lambda: (self.look(), self.over())[1], deadline=30)
+        wait_until(lambda: (self.look(), self.over())[1])
         return self.process.wait()
 
     def close(self) -> None:

@@ -19,6 +19,6 @@ def shown(person: Person, id: str) -> dict[str, Any]:
 
 def ended(person: Person, *ids: str) -> int:
     """Wait for the end of runs: the exit code."""
-    done = person.gpujobs("wait", *ids, "--timeout", "40s")
+    done = person.gpujobs("wait", *ids, "--timeout", "100s")
     assert done.returncode != 75, done
     return done.returncode

@@ -17,7 +17,7 @@ class Samples:
     """A driver that has these samples, each (pid, seconds ago, percent), or fails with a code."""
 
     def __init__(self, *samples, code=None):
-        now = time.time()
+        self.now = now = time.time()
         self.samples = [SimpleNamespace(pid=p, timeStamp=int((now - ago) * 1e6), smUtil=u) for p, ago, u in samples]
         self.code = code
         self.asked = []
@@ -32,8 +32,8 @@ class Samples:
 def seen(samples, activity=None):
     """For each process its load, and how many seconds ago it ran its last kernel."""
     found = (activity or Activity()).of(samples, None, PROCESSES)
-    now = time.time()
-    return [(one.utilisation, None if one.idle_since is None else round(now - one.idle_since)) for one in found]
+    idle = [None if one.idle_since is None else round(samples.now - one.idle_since) for one in found]
+    return [(one.utilisation, since) for one, since in zip(found, idle, strict=True)]
 
 
 @pytest.mark.parametrize(

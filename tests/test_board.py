@@ -380,8 +380,13 @@ CLAIM = (
 @contextlib.contextmanager
 def claim_of(person: Person, board: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """A lease of somebody."""
-    helpers = str(Path(__file__).parent)
-    with person.start(person.python, "-c", CLAIM, str(board), helpers, stdin=subprocess.PIPE, cwd="/") as process:
+    helpers = board.parent / "helpers"  # those of the checkout may be closed to others
+    helpers.mkdir(exist_ok=True)
+    helpers.chmod(0o755)
+    for name in ("claims.py", "waiting.py"):
+        shutil.copy(Path(__file__).parent / name, helpers)
+        (helpers / name).chmod(0o644)
+    with person.start(person.python, "-c", CLAIM, str(board), str(helpers), stdin=subprocess.PIPE, cwd="/") as process:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
         assert line, process.stderr and process.stderr.read()

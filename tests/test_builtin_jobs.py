@@ -162,7 +162,7 @@ def test_ctrl_c_while_torch_is_loaded_leaves_no_traceback(name):
     library()
     argv = [sys.executable, "-P", str(FOLDER / f"{name}.py"), "--dry-run"]
     with Program(argv, env=os.environ | ENVIRONMENT, text=True, stderr=subprocess.PIPE) as job:
-        wait_until(lambda: "libtorch" in Path(f"/proc/{job.pid}/maps").read_text(), deadline=60)
+        wait_until(lambda: "libtorch" in Path(f"/proc/{job.pid}/maps").read_text(), deadline=120)
         job.send_signal(signal.SIGINT)
         _, talk = job.communicate()
     assert (job.returncode in {130, -signal.SIGINT}, "Traceback" in talk) == (True, False)

@@ -22,6 +22,13 @@ def busy():
         process.kill()
 
 
+@pytest.fixture
+def idle():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process.pid
+        process.kill()
+
+
 def test_every_process_has_a_clock():
     found = clocks()
     assert {1, os.getpid()} <= found.seconds.keys()
@@ -42,9 +49,8 @@ def test_a_process_that_is_gone_has_none():
         cpu_time(process.pid)
 
 
-def test_a_load_is_that_since_the_clocks_were_read(busy):
+def test_a_load_is_that_since_the_clocks_were_read(busy, idle):
     begin = clocks()
-    idle = os.getppid()
     wait_until(lambda: cpu_time(busy) > begin.seconds[busy][1] + 0.05)
     loads = procs.loads_since(begin, procs.describe([busy, idle]))
     assert loads[busy].cpu_percent > loads[idle].cpu_percent >= 0

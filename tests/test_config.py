@@ -142,6 +142,16 @@ def test_what_a_setting_means(tmp_path: Path, site: str, key: str, means: object
         assert settings == expected._replace(**{key: means})
 
 
+def test_it_is_said_who_can_mend_the_file_of_the_site(tmp_path: Path) -> None:
+    """A user's own is theirs to mend."""
+    with pytest.raises(ConfigError, match=r"site\.toml .*: ask the administrator to mend it$"):
+        loaded(tmp_path, "treads = 2")
+    (tmp_path / "anna").mkdir()
+    with pytest.raises(ConfigError) as own:
+        loaded(tmp_path / "anna", "", "treads = 2")
+    assert "administrator" not in str(own.value)
+
+
 def test_a_user_can_undo_what_the_site_has_set(tmp_path: Path) -> None:
     """With none."""
     settings = loaded(tmp_path, 'mail = "lab"\nthreads = 2', 'mail = "none"\nthreads = "none"')

@@ -328,7 +328,7 @@ def test_an_interrupted_training_goes_on_from_its_last_checkpoint(disc, torch, t
     argv += ["--epochs", "1000000", "--save-every", "7"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with Program(argv, env=os.environ | ENVIRONMENT, text=True, **quiet) as process:
-        wait_until((out / "checkpoint.pt").exists, deadline=60)
+        wait_until((out / "checkpoint.pt").exists, deadline=120)
         process.send_signal(signal.SIGINT)
         talk = process.communicate()[1]
     assert (process.returncode, talk) == (-signal.SIGINT, "\ndisc_mlp: interrupted; what is written so far stays\n")

@@ -717,6 +717,45 @@ def test_settings_that_cannot_be_used_are_a_problem_and_those_in_force_are_named
     assert (files.found, variables.found) == ("/x", "GPUJOBS_STATE_DIR=/s")
 
 
+SLICES_ONLY = (piece(0, 1), piece(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("words", "cards", "expected"),
+    [
+        (None, (card(0),), []),
+        (("0", "gpu-1"), (card(0), card(1)), [OK]),
+        (("00",), (card(0),), [OK]),
+        (("GPU-0",), SLICES_ONLY, [OK]),
+        (("0", "2"), (card(0), card(1)), [WARNING]),
+        (("0", "GPU-7"), (card(0), card(1)), [WARNING]),
+        (("2", "GPU-7"), (card(0), card(1)), [PROBLEM]),
+        (("0", "GPU-7"), (card(0), card(1, uuid=None)), [UNKNOWN]),
+        (("0", "5", "GPU-7"), (card(0), card(1, uuid=None)), [UNKNOWN, WARNING]),
+        (("0",), (), [PROBLEM]),
+    ],
+)
+def test_the_devices_of_the_site_are_cards_of_this_machine(words, cards, expected):
+    settings = SettingsFacts(policy=Policy(devices=words))
+    found = software.settings(settings, replace(NOBODY, snapshot=snapshot(*cards)))
+    assert severities(one for one in found if one.check == "settings.devices") == expected
+
+
+def test_a_device_of_the_site_that_is_not_there_is_named_with_those_that_are():
+    settings = SettingsFacts(policy=Policy(devices=("0", "2")))
+    found = software.settings(settings, replace(NOBODY, snapshot=snapshot(card(0), card(1))))
+    _, said = only(one for one in found if one.check == "settings.devices")
+    assert said.startswith("it names 2, which this machine does not have | ask the administrator: mend 'devices'")
+    assert said.endswith("there are: 0 (GPU-0), 1 (GPU-1)")
+
+
+@pytest.mark.parametrize("seen", [None, snapshot(driver=DriverState.SILENT)])
+def test_the_devices_of_the_site_are_unknown_without_a_driver(seen):
+    settings = SettingsFacts(policy=Policy(devices=("0",)))
+    found = software.settings(settings, replace(NOBODY, snapshot=seen))
+    assert severities(one for one in found if one.check == "settings.devices") == [UNKNOWN]
+
+
 @pytest.mark.parametrize(
     ("name", "severity"),
     [("GPUJOBS_BORD_DIR", WARNING), ("GPUJOBS_BOARD_DIR", OK), ("GPUJOBS_RUN_ID", OK), ("GPUJOBS_THREADS", OK)],

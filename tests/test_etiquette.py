@@ -264,6 +264,15 @@ def test_whoever_waits_is_told_that_a_card_is_kept_free():
     assert kinds(decision, "t0") == [Hindrance.KEPT_FREE, *[Hindrance.LEASE] * 3]
 
 
+def test_a_card_that_is_kept_free_is_not_said_to_be_kept_for_somebody():
+    snapshot = a_snapshot(a_device(0), a_device(1))
+    decision = decided(
+        waits(0), waits(1, "bob", waited=10.0), leases=[holds(0, left=600.0)], snapshot=snapshot, policy=ONE_FREE
+    )
+    assert kinds(decision, "t1") == [Hindrance.KEPT_FREE, Hindrance.LEASE, Hindrance.QUEUE]
+    assert [one.device for one in decision.reasons["t1"].obstacles] == [None, 0, None]
+
+
 def test_those_who_share_a_card_take_no_other():
     wish = sharing(GIB)
     leases = [holds(index, id=f"l{index}", **wish) for index in range(3)]

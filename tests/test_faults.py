@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -259,24 +260,35 @@ class OnlyCardsHaveLists(ScriptedNvml):
         return [SimpleNamespace(**found)] if kind is ProcessKind.COMPUTE else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["nvmlDeviceGetTemperature", "nvmlDeviceGetHandleByIndex"])
 def test_a_device_that_never_answers_costs_the_deadline_and_no_other_device(folder, function):
     path = folder / "hanging.json"
-    path.write_text(
-        json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": function, "hang": True, "device": 0}]})
-    )
-    with Reader(DriverSpec("gpujobs.testing:ScriptedDriver", str(path))) as reader:
-        first, second = reader.snapshot(1.0), reader.snapshot(1.0)
+    with ready(path) as reader:
+        path.write_text(
+            json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": function, "hang": True, "device": 0}]})
+        )
+        first, second = reader.snapshot(3.0), reader.snapshot(60.0)
         path.write_text(json.dumps(MACHINE))
-        healed = wait_until(lambda: (one := reader.snapshot(1.0)).devices[0].health is Health.OK and one)
-    for snapshot, reason in ((first, "did not answer within 1 s"), (second, "has not answered since ")):
+        healed = wait_until(lambda: (one := reader.snapshot(60.0)).devices[0].health is Health.OK and one)
+    for snapshot, reason in ((first, "did not answer within 3 s"), (second, "has not answered since ")):
         assert [device.label for device in snapshot.devices] == LABELS
         assert [device.health for device in snapshot.devices] == [Health.UNUSABLE] + [Health.OK] * 4
         assert snapshot.devices[0].reason.startswith(reason)
         assert (snapshot.driver, snapshot.driver_message) == (DriverState.OK, None)
     named = function != "nvmlDeviceGetHandleByIndex"
     assert ((first.devices[0].name is None), (first.devices[0].uuid is None)) == (not named, not named)
-    assert second.taken_at - first.taken_at > 0.8 > healed.taken_at - second.taken_at - 5  # once, and not again
+    assert second.taken_at - first.taken_at > 2  # most of the deadline, once,
+    assert healed.taken_at - second.taken_at < 50  # and not again
+
+
+@contextmanager
+def ready(path):
+    """A reader whose child has started: that takes as long as Python does, and here deadlines are about the driver."""
+    path.write_text(json.dumps({"devices": []}))
+    with Reader(DriverSpec("gpujobs.testing:ScriptedDriver", str(path))) as reader:
+        assert reader.snapshot(60.0).devices == ()
+        yield reader
 
 
 class OneNeverAnswers(ScriptedNvml):
@@ -294,29 +306,31 @@ class OneNeverAnswers(ScriptedNvml):
         return super().nvmlDeviceGetMemoryInfo(device, version)
 
 
+@pytest.mark.slow
 def test_what_had_to_wait_for_a_card_that_hangs_is_read_again(folder):
     """Else somebody could have come onto a device in the meantime. And the next look waits for nobody."""
     nvml, looks = OneNeverAnswers(build({"devices": [{}, {}]}, "here", "lab")), ([], [])
     driver = NvmlDriver("/nonexistent", nvml, lambda _: None)
     for parts in looks:
-        driver.read(parts.append, 1.0)
+        driver.read(parts.append, 3.0)
     assert nvml.asked == {0: 1, 1: 3}
     last = [{part.index: part for part in parts if isinstance(part, Device)} for parts in looks]
     assert [parts[1].health for parts in last] == [Health.OK, Health.OK]
-    assert (last[0][0].reason, last[1][0].reason[:23]) == ("did not answer within 1 s", "has not answered since ")
+    assert (last[0][0].reason, last[1][0].reason[:23]) == ("did not answer within 3 s", "has not answered since ")
     told = len(looks[0]), len(looks[1])
     nvml.answer.set()
     wait_until(lambda: threading.active_count() == 1 or not any("_one" in str(one) for one in threading.enumerate()))
     assert (len(looks[0]), len(looks[1])) == told  # what comes too late is not taken for something else
 
 
+@pytest.mark.slow
 def test_when_no_card_answers_the_driver_is_silent(folder):
     path = folder / "silent.json"
-    path.write_text(
-        json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": "nvmlDeviceGetMemoryInfo", "hang": True}]})
-    )
-    with Reader(DriverSpec("gpujobs.testing:ScriptedDriver", str(path))) as reader:
-        snapshots = [reader.snapshot(0.5), reader.snapshot(0.5)]
+    with ready(path) as reader:
+        path.write_text(
+            json.dumps(MACHINE | {"faults": [{"kind": "nvml", "function": "nvmlDeviceGetMemoryInfo", "hang": True}]})
+        )
+        snapshots = [reader.snapshot(2.0), reader.snapshot(2.0)]
     assert [one.driver for one in snapshots] == [DriverState.SILENT] * 2
     assert all({device.health for device in one.devices} == {Health.UNUSABLE} for one in snapshots)
     assert {device.label for device in snapshots[0].devices} >= {0, 1, 2}

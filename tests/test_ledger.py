@@ -378,7 +378,7 @@ def appenders(board: Path, letters: str, times: int, patience: float) -> Iterato
             process.stdin.write(b"\n")
             process.stdin.flush()
         yield started
-        assert [process.wait(60) for process in started] == [0] * len(letters)
+        assert [process.wait(120) for process in started] == [0] * len(letters)
 
 
 def in_order(board: Path, letters: str, times: int) -> None:

@@ -259,7 +259,8 @@ def check_a_reservation_only_moves_for_those_in_front(machine):
     for (_, _, before, _), (now, starts, after, waiting) in pairwise(seen):
         if before is not None and after is not None and after[0] == before[0]:
             holder = next(ticket for ticket in waiting if ticket.id == after[0])
-            overtaking = [ticket for ticket in waiting if urgency(ticket, now) >= urgency(holder, now)]
+            least = urgency(holder, now) * (1 - 1e-9)  # who is as urgent may stand in front by the last digit
+            overtaking = [ticket for ticket in waiting if urgency(ticket, now) >= least]
             if starts.isdisjoint(ticket.id for ticket in overtaking):
                 assert after[1] <= before[1]
 

@@ -102,7 +102,7 @@ def test_following_waits_for_the_start_and_goes_on_over_all_attempts(host: Host)
         append(begin(host, run).output, attempt)
         wait_until(lambda expected=attempt: b"".join(seen).endswith(expected))
         end(host, run, again=time.time() if attempt == b"one\n" else None)
-    follower.join(10.0)
+    follower.join(60.0)
     assert (follower.is_alive(), b"".join(seen)) == (False, b"one\ntwo\n")
 
 

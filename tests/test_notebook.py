@@ -115,7 +115,7 @@ def kernel(me: Person) -> Iterator[tuple[Any, Any]]:
     manager.start_kernel(cwd=str(me.home), env={**os.environ, "JUPYTER_PLATFORM_DIRS": "1"})
     client = manager.blocking_client()
     client.start_channels()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=120)
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -131,7 +131,7 @@ def typed(client: Any, code: str) -> str:
         if message["msg_type"] == "stream":
             lines.append(message["content"]["text"])
 
-    reply = client.execute_interactive(code, timeout=60, output_hook=keep)
+    reply = client.execute_interactive(code, timeout=120, output_hook=keep)
     assert reply["content"]["status"] == "ok", reply["content"]
     return "".join(lines)
 

@@ -289,10 +289,11 @@ def failing(error):
 # ---- the library in a reader --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_device_that_does_not_answer_costs_the_deadline_and_no_other(show):
-    snapshot = show(fault("nvmlDeviceGetTemperature", device=1), devices=3, deadline=1)
+    snapshot = show(fault("nvmlDeviceGetTemperature", device=1), devices=3, deadline=4)
     assert [device["health"] for device in snapshot["devices"]] == ["ok", "unusable", "ok"]
-    assert (snapshot["driver"], snapshot["devices"][1]["reason"]) == ("ok", "did not answer within 1 s")
+    assert (snapshot["driver"], snapshot["devices"][1]["reason"]) == ("ok", "did not answer within 4 s")
 
 
 def test_a_library_that_does_not_answer(show):
@@ -304,6 +305,6 @@ def test_a_library_that_does_not_answer(show):
 
 
 def test_a_library_that_crashes(show):
-    snapshot = show(extra="nvmlDeviceGetFanSpeed@1=crash", deadline=10)
+    snapshot = show(extra="nvmlDeviceGetFanSpeed@1=crash", deadline=60)
     assert snapshot["driver"] == "driver error"
     assert "SIGSEGV" in snapshot["driver_message"]

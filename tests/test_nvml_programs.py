@@ -26,7 +26,7 @@ def monitor(stand_in):
             capture_output=True,
             text=True,
             env={**os.environ, **stand_in(scenario), "COLUMNS": "200"},
-            timeout=60,
+            timeout=120,
         )
 
     return run

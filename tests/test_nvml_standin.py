@@ -288,7 +288,7 @@ def test_a_fault_of_a_slice_is_not_one_of_its_card(show, device, expected):
 def standin(*arguments, **environment):
     command = [sys.executable, str(HERE / "standin.py"), *arguments]
     return subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60
+        command, check=False, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import deciding
 from claims import a_lease, a_ticket, myself
@@ -22,11 +25,13 @@ from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
 from gpujobs.scheduling import order
 from gpujobs.submitting import recorder
-from strategies import NOW, a_topology
+from gpujobs.views import queue as view
+from strategies import NOW, a_topology, few
 
 ONE = "[[devices]]\n[cpus]\nthreads = 16\n"
 HOUR = 3600.0
 _WHY = "no NVIDIA kernel module is loaded"
+_COUNTED = re.compile(r"behind \d+ runs?( of yours|, \d+ of them yours)?")
 
 
 @pytest.fixture
@@ -245,12 +250,17 @@ def test_the_driver_is_what_everybody_waits_for_when_it_is_gone(host: Host, scen
 # ---- reasons, by decisions made by hand ---------------------------------------------------------------------------
 
 
+def held_up(backlog: order.Backlog) -> order.Decision:
+    """What is decided while all four devices are held."""
+    machine = order.Machine(deciding.FOUR, a_topology())
+    settings = order.Settings(queue=QueuePolicy(cap=None))
+    return order.next(backlog, [deciding.holds(0, 1, 2, 3)], {}, NOW, {}, machine, settings)
+
+
 def reasons(*tickets: Ticket, uid: int) -> dict[str, str]:
     """What each of these is told if a user looks while all four devices are held."""
     backlog = order.Backlog(tickets)
-    machine = order.Machine(deciding.FOUR, a_topology())
-    settings = order.Settings(queue=QueuePolicy(cap=None))
-    decision = order.next(backlog, [deciding.holds(0, 1, 2, 3)], {}, NOW, {}, machine, settings)
+    decision = held_up(backlog)
     found = Reasons(decision, backlog, deciding.FOUR, uid)
     return {ticket.id: found.of(ticket) for ticket in decision.ranking}
 
@@ -268,6 +278,20 @@ def test_who_wants_another_device_is_not_ahead() -> None:
     waiting = [deciding.waits(number, "anna", **deciding.on(number % 2)) for number in range(4)]
     said = reasons(*waiting, uid=deciding.UIDS["anna"])
     assert [said[f"t{number}"] for number in (2, 3)] == ["behind 1 run of yours", "behind 1 run of yours"]
+
+
+_wishes = st.sampled_from([{}, {"gpus": 2}, deciding.on(0), deciding.on(1), deciding.on(0, 1)])
+
+
+@few
+@given(st.lists(st.tuples(st.sampled_from(["anna", "bob"]), _wishes), min_size=4, max_size=12))
+def test_as_many_are_said_to_be_ahead_as_the_decision_puts_there(waiting: list[tuple[str, dict[str, Any]]]) -> None:
+    tickets = [deciding.waits(number, user, **wish) for number, (user, wish) in enumerate(waiting)]
+    anna, decision = deciding.UIDS["anna"], held_up(order.Backlog(tickets))
+    for id, words in reasons(*tickets, uid=anna).items():
+        ahead = decision.ahead_of(id)
+        if _COUNTED.fullmatch(words):
+            assert words == view.behind(len(ahead), sum(one.uid == anna for one in ahead))
 
 
 # ---- what is read of many runs at once -----------------------------------------------------------------------------

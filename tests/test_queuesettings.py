@@ -147,8 +147,8 @@ def test_other_settings_of_the_site_stand_beside_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("site", "says"),
     [
-        ("[queue]\nhalflife = 1", r"there is no 'halflife' in it; did you mean 'half_life'\?$"),
-        ("[queue]\ncolour = 1", r"there is no 'colour' in it; there are: cap, half_life, .*, yield_cost$"),
+        ("[queue]\nhalflife = 1", r"no 'halflife' in it; did you mean 'half_life'\?; it is the site's"),
+        ("[queue]\ncolour = 1", r"it; there are: cap, half_life, .*, yield_cost; it is the site's"),
         ('[queue]\nhalf_life = "soon"', "half_life = 'soon': a duration is written"),
         ("[queue]\nhalf_life = 0", "half_life = 0: a duration must be"),
         ("[queue]\nhalf_life = true", "half_life = True: a duration such as 1d is expected"),

@@ -10,11 +10,11 @@ import pytest
 
 from gpujobs.errors import StoreError
 from gpujobs.host import Host
-from gpujobs.model import Request
+from gpujobs.model import Request, replace
 from gpujobs.queuemodel import Part, Submission
 from gpujobs.records import config
-from gpujobs.runmodel import Cause
-from gpujobs.selecting import chosen, members, open_runs, resolved
+from gpujobs.runmodel import Cause, RunRecord
+from gpujobs.selecting import chosen, members, open_runs, recorded, resolved
 from gpujobs.submitting import recorder
 
 ONE = Submission(0, 1000.0, "one", "command", ("true",), "/", 0o022, Request("one"))
@@ -93,3 +93,16 @@ def test_an_array_of_one_has_a_member_of_another_number(host: Host) -> None:
 def test_open_runs_are_those_that_are_not_over(host: Host) -> None:
     """Those of one name, or all."""
     assert (open_runs(host), open_runs(host, "many"), open_runs(host, "none")) == ([1, 3, 4, 5], [3, 4, 5], [])
+
+
+def test_who_got_no_turn_in_the_foreground_has_not_failed(host: Host) -> None:
+    """Its exit code said so to whoever typed it; what could not be started, and what was submitted, is told."""
+    turned_away = {"cause": Cause.NOT_STARTED, "state": "done"}
+    plain = RunRecord("", 0, "run", "command", ("true",), "/", "", 1000.0)
+    away, _ = host.store.add(plain)
+    broken, _ = host.store.add(plain)
+    host.store.update(replace(away, **turned_away))
+    host.store.update(replace(broken, started=1001.0, **turned_away))
+    host.queue.end({1: "what it follows has failed"}, Cause.NOT_STARTED, 2000.0)
+    assert [run.number for run in recorded(host, 20, failed=True)] == [broken.number, 1]
+    assert away.number in [run.number for run in recorded(host, 20)]

@@ -194,9 +194,9 @@ def test_a_terminal_shows_how_far_it_is_and_control_c_ends_it(me: Person, long_t
         os.close(slave)
         shown = bytearray()
         os.set_blocking(master, False)
-        wait_until(lambda: b"hrrn-7d" in shown or shown.extend(_read(master)), deadline=60)
+        wait_until(lambda: b"hrrn-7d" in shown or shown.extend(_read(master)), deadline=120)
         process.send_signal(signal.SIGINT)
-        out = process.communicate(timeout=60)[0]
+        out = process.communicate(timeout=120)[0]
     shown.extend(_read(master))
     os.close(master)
     assert (process.returncode, out) == (130, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from gpujobs.errors import StoreError
 from gpujobs.model import ProcessId, replace
 from gpujobs.records.rundir import RunFolder
-from gpujobs.records.store import Store
+from gpujobs.records.store import NewerStore, Store
 from gpujobs.runmodel import Cause, RunRecord
 
 
@@ -105,6 +106,34 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer gpujobs"):
         Store(tmp_path, tmp_path / "runs")
+
+
+def migrate(path: Path) -> None:
+    """What a newer gpujobs does to a database that others have open."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def test_a_database_that_is_migrated_while_it_is_open_is_left_alone(store: Store) -> None:
+    """Nothing is written to what may mean something else by now."""
+    added = store.add(a_run())[0]
+    store.check_shape()
+    migrate(store.path)
+    with pytest.raises(NewerStore, match="was written by a newer gpujobs; use that one"):
+        store.check_shape()
+    for change in (lambda: store.add(a_run()), lambda: store.update(replace(added, state="done"))):
+        with pytest.raises(NewerStore, match="newer gpujobs"):
+            change()
+    assert [run.state for run in store.latest(2)] == [added.state]
+
+
+def test_a_transaction_that_was_refused_leaves_no_lock(store: Store) -> None:
+    """The newer gpujobs can go on at once."""
+    migrate(store.path)
+    with pytest.raises(NewerStore), store.transaction():
+        pytest.fail("it has begun")
+    with contextlib.closing(sqlite3.connect(store.path, timeout=0)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gpujobs.errors import GpujobsError, UsageError
 from gpujobs.host import Host
+from gpujobs.machine.notify import find_sendmail
 from gpujobs.queuemodel import Retrying
 from gpujobs.records import config
 from gpujobs.scheduling.asking import Wish
@@ -100,8 +101,8 @@ def test_a_sweep_is_a_run_for_each_combination(host: Host, tmp_path: Path) -> No
 
 def test_commands_of_a_file_are_runs_of_one_submission(host: Host) -> None:
     """Each a line for the shell, which nothing fills in."""
-    done = submit(host, Target("jobs.txt", "command", ("/bin/sh", "-c", "a")), plan(commands=("a", "b {index}")))
-    assert done.submission.several
+    done = submit(host, Target("jobs.txt", "command", ()), plan(commands=("a", "b {index}")))
+    assert (done.submission.several, done.submission.argv) == (True, ())
     assert runs(host, done.runs) == [("/bin/sh", "-c", "a"), ("/bin/sh", "-c", "b {index}")]
 
 
@@ -133,6 +134,8 @@ WRONG: list[tuple[Plan, str]] = [
     (plan(sweep_file=""), "cannot be read"),
     (plan(sweep_file="/no/such.csv"), "cannot be read: No such file or directory"),
     (plan(commands=("a",), sweep=("lr=1",)), "do not go together"),
+    (plan(at_once=3), "--at-once goes with --sweep, --sweep-file or -f"),
+    (plan(array="0-3%2", at_once=4), "an array says it with %"),
     (plan(commands=("a", "b\0c")), "zero byte"),
     (plan(retry_on="oom"), "add --retries 3"),
     (plan(retries=1, retry_on="ok"), "is never tried again"),
@@ -172,6 +175,18 @@ def test_what_is_no_text_is_kept_in_files_that_are(host: Host) -> None:
     assert host.store.submissions.path(number).read_bytes().isascii()
     assert host.store.submissions.read(number).submission.argv == ("echo", odd)
     assert host.store.find(str(number)).argv == ("echo", odd)
+
+
+def test_a_mail_that_cannot_be_sent_is_told_at_once(host: Host, tmp_path: Path) -> None:
+    """Not days later in a log; where there is a sendmail, nothing is said."""
+    if find_sendmail("") is None:
+        said = submit(host, ECHO, plan(mail="anna@example.org")).notes
+        assert "this machine has no sendmail, so no mail will come to anna@example.org" in " ".join(said)
+    (tmp_path / "sendmail").write_text("#!/bin/sh\n")
+    (tmp_path / "sendmail").chmod(0o755)
+    able = Host(host.settings, {**host.environment, "PATH": str(tmp_path)})
+    assert "sendmail" not in " ".join(submit(able, ECHO, plan(mail="anna@example.org")).notes)
+    able.close()
 
 
 # ---- the local time -----------------------------------------------------------------------------------------------

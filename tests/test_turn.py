@@ -51,7 +51,7 @@ def test_who_waits_takes_no_device_from_a_board_that_was_wiped(scenario, holder)
     host.held = Board(host.board_folder).lease(claim)
     try:
         with pytest.raises(Busy):
-            Waiter(host, Request("job", gpus=1), lambda _: None, patience=1.5).take()
+            Waiter(host, Request("job", gpus=1), lambda _: None, patience=8.0).take()
         assert host.looks >= 3
         assert [lease.id for lease in Board(host.board_folder).read().leases] == [claim.id]
     finally:

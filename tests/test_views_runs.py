@@ -1,12 +1,14 @@
 """Runs on the screen and for programs: the history, one run, and many at once."""
 
 import json
+import signal
 
 import pytest
 
 from gpujobs.model import Request, replace
 from gpujobs.queuemodel import Retrying, Submission
 from gpujobs.runmodel import Attempt, Cause, RunRecord
+from gpujobs.scheduling.lifecycle import Life, State, StopAsked, advance
 from gpujobs.views.queue import Entry
 from gpujobs.views.runs import Several, detail, detail_dict, several, several_dict, table, table_dict
 from gpujobs.views.table import width
@@ -57,7 +59,7 @@ def test_a_run_that_waits_tells_why_and_about_when():
     told = facts(detail(replace(RUN, state="queued"), SUBMISSION, WAITING, NOW))
     assert (told["state"], told["why"]) == ("queued", "behind 3 runs of yours; should start in 10m to 20m")
     assert "attempt" not in told
-    body = detail_dict(RUN, WAITING)["waiting"]
+    body = detail_dict(RUN, SUBMISSION, WAITING)["waiting"]
     assert (body["reason"], body["starts_latest"]) == ("behind 3 runs of yours", NOW + 1200)
 
 
@@ -80,10 +82,76 @@ def test_earlier_attempts_are_told_with_their_causes():
         ({"requeue": True}, "requeued", "if the machine goes down while it runs"),
         ({"retrying": Retrying(2)}, "retries", "2 at most"),
         ({}, "follows", None),
+        ({"at_once": 4}, "at once", "4 at most"),
+        ({"restart_cost": 300.0}, "restarts", "to make room for others, losing 5m of work"),
+        ({"release_if_idle": 7200.0}, "if idle", "ended when its GPUs have idled for 2h"),
+        ({"notify": "say \x1b[2J done"}, "notify", "say ?[2J done"),
+        ({"mail": "anna@example.org"}, "mail", "anna@example.org"),
+        ({"frozen": "/state/snapshots/1"}, "snapshot", "/state/snapshots/1"),
     ],
 )
 def test_what_was_asked_for_is_told(changes, name, expected):
     assert facts(detail(RUN, SUBMISSION._replace(**changes))).get(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "expected"),
+    [
+        ({}, "asked", "1 GPU, 1 thread"),
+        ({"gpus": 0, "threads": 4}, "asked", "no GPU, 4 threads"),
+        ({"gpus": 2, "gpu_memory": 20 * 2**30, "threads": 8}, "asked", "2 GPUs with 20.0GiB each, 8 threads"),
+        ({"gpu_memory": 2**30, "share": True}, "asked", "1 GPU with 1.0GiB, shared, 1 thread"),
+        ({"gpus": 2, "devices": ("GPU-a", "GPU-b")}, "asked", "GPU-a and GPU-b, 1 thread"),
+        ({"visible": ("GPU-a",)}, "asked", "1 GPU, 1 thread, of the GPUs that CUDA_VISIBLE_DEVICES shows"),
+        ({"expect": 21600.0}, "expected", "6h"),
+        ({"time_limit": 9000.0}, "time limit", "2h 30m"),
+        ({"nice": 5}, "nice", "5"),
+        ({}, "nice", None),
+        ({}, "time limit", None),
+    ],
+)
+def test_what_a_run_needs_is_told(changes, name, expected):
+    asked = SUBMISSION._replace(request=SUBMISSION.request._replace(**changes))
+    assert facts(detail(replace(RUN, state="queued"), asked, WAITING, NOW)).get(name) == expected
+
+
+def test_programs_are_told_everything_that_was_asked_for():
+    request = Request("train", 2, ("GPU-a", "GPU-b"), 2**30, True, 8, None, None, 60.0, 30.0, 5, 10.0)
+    said = SUBMISSION._replace(
+        request=request, at_once=4, begin=NOW, after=(3,), after_any=True, retrying=Retrying(2, frozenset({"lost"})),
+        requeue=True, restart_cost=10.0, release_if_idle=20.0, notify="true", mail="anna", frozen="/frozen",
+    )  # fmt: skip
+    asked = {
+        "gpus": 2, "devices": ["GPU-a", "GPU-b"], "gpu_memory": 2**30, "share": True, "threads": 8, "expect": 30.0,
+        "time_limit": 60.0, "nice": 5, "begin": NOW, "after": [3], "after_any": True, "at_once": 4, "retries": 2,
+        "retry_on": ["lost"], "requeue": True, "restart_cost": 10.0, "release_if_idle": 20.0, "notify": "true",
+        "mail": "anna", "snapshot": "/frozen",
+    }  # fmt: skip
+    assert json.loads(json.dumps(detail_dict(RUN, said)))["asked"] == asked
+    assert json.loads(json.dumps(several_dict(Several(said, {"queued": 2}))))["asked"] == asked
+    assert detail_dict(ENDED)["asked"] is None
+
+
+ORDERED = advance(Life(State.RUNNING), StopAsked(signal.SIGTERM))[0].note  # what a receipt says after gpujobs cancel
+CANCELLED = replace(ENDED, cause=Cause.CANCELLED, exit=None, submission=12)
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (replace(CANCELLED, started=None, note="cancelled while it waited"), "cancelled while it waited"),
+        (replace(CANCELLED, signal=15, note=ORDERED), "cancelled"),
+        (replace(CANCELLED, exit=9, note=ORDERED), "cancelled, exit code 9"),
+        (replace(CANCELLED, signal=9, note="still there after SIGKILL: 7"), "cancelled, still there after SIGKILL: 7"),
+        (
+            replace(CANCELLED, submission=None, signal=15, note=ORDERED),
+            f"cancelled, {ORDERED}",
+        ),
+        (replace(ENDED, exit=None, signal=11, note="a note"), "failed, signal 11, a note"),
+    ],
+)
+def test_that_a_run_was_cancelled_is_said_once(run, expected):
+    assert facts(detail(run))["cause"] == expected
 
 
 def test_a_run_without_a_submission_is_told_as_before():
@@ -115,6 +183,14 @@ def test_many_runs_are_told_by_counts_and_first_failures():
     assert told["at once"] == "2 at most"
     body = json.loads(json.dumps(several_dict(found)))
     assert (body["submission"]["number"], body["runs"], body["failures"][0]["id"]) == (7, counts, "7_3")
+
+
+def test_commands_of_a_file_are_neither_a_sweep_nor_have_one_command():
+    found = Several(SUBMISSION._replace(number=7, several=True, argv=()), {"queued": 1})
+    told = facts(several(found, NOW))
+    assert (told.get("commands"), told.get("command"), told.get("sweep")) == ("7 (1 run)", None, None)
+    one = replace(ENDED, number=8, submission=7, argv=("/bin/sh", "-c", "echo one"))
+    assert facts(detail(one))["run"] == "8 (abcd), of commands 7"
 
 
 def test_an_array_that_is_held_tells_how_to_release_all_of_it():

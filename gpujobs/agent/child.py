@@ -18,17 +18,21 @@ from gpujobs.errors import BoardError, GpujobsError, LaunchError, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import kernel, procs, signals
 from gpujobs.machine.forked import let_go
+from gpujobs.machine.reader import Reader
 from gpujobs.machine.streams import Log
 from gpujobs.model import ProcessId, replace
 from gpujobs.outcome import Limits
 from gpujobs.queuemodel import Submission
+from gpujobs.records.queue import next_attempt
 from gpujobs.records.rundir import RunFolder
+from gpujobs.records.store import NewerStore
 from gpujobs.runmodel import RunRecord
 from gpujobs.scheduling import retrying
 from gpujobs.supervisor import HEARD
 from gpujobs.turn import Turn
 
 NOT_BEGUN = 3  # exit code: the run still waits
+READER_SPENT = 4  # exit code: all is well, but the reader that was lent is not
 _KEEP_TRYING = 600.0  # seconds, for a disk that is full to have room again
 _PAUSE = 1.0
 
@@ -37,8 +41,10 @@ class _NotWaiting(Exception):
     """The run was cancelled, held, or begun by somebody else, before it could be begun."""
 
 
-def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> int:
+def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission, reader: Reader | None = None) -> int:
     """Fork the supervisor of a run that has its turn; its pid. The lease is the child's from then on.
+
+    It reads the driver through ``reader``, if it is lent one.
 
     LaunchError if the machine has no room for another process; then the lease has been given up.
     """
@@ -52,7 +58,7 @@ def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> i
         if pid:
             turn.lease.abandon()
             return pid
-        _be_supervisor(host, turn, record, submission)
+        _be_supervisor(host, turn, record, submission, reader)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
 
@@ -68,7 +74,9 @@ def fork_teller(submission: Submission, record: RunRecord, environment: Mapping[
             os._exit(0)
 
 
-def _be_supervisor(host: Host, turn: Turn, record: RunRecord, submission: Submission) -> NoReturn:
+def _be_supervisor(
+    host: Host, turn: Turn, record: RunRecord, submission: Submission, reader: Reader | None
+) -> NoReturn:
     """All the child ever does; it never returns into its parent's code."""
     code = NOT_BEGUN
     try:
@@ -76,18 +84,18 @@ def _be_supervisor(host: Host, turn: Turn, record: RunRecord, submission: Submis
         signal.set_wakeup_fd(-1)
         os.setsid()
         log = os.dup(2)
-        let_go(log, *turn.lease.descriptors)
+        let_go(log, *turn.lease.descriptors, *(reader.descriptors if reader else ()))
         os.dup2(log, 2)
         os.close(log)
         kernel.name_process(f"gpujobs {record.number}")
-        host.forked()
+        kernel.title_process(f"gpujobs run {record.number}")  # the agent's words would say that it is the agent
+        host.forked(reader)
         me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         turn.lease.change(replace(turn.lease.claim, holder=me, taker=parent))
         os.umask(submission.umask)
-        _carry_out(host, turn, record, submission, me)
-        code = 0
-    except _NotWaiting:
-        code = 0
+        with contextlib.suppress(_NotWaiting):
+            _carry_out(host, turn, record, submission, me)
+        code = 0 if reader is None or reader.returnable else READER_SPENT
     except (GpujobsError, OSError) as error:
         _complain(f"run {record.number} could not be carried out: {error}")
     except BaseException:  # noqa: BLE001  # the last place in this process where it can be told
@@ -152,12 +160,18 @@ def _make(folder: RunFolder) -> None:
 
 
 def _kept(host: Host, ended: RunRecord, submission: Submission) -> RunRecord:
-    """The run as it stands in the store; a full disk is waited for, as nothing is held any more."""
+    """The run as it stands in the store; a full disk is waited for, as nothing is held any more.
+
+    Where a newer gpujobs has migrated the store, the receipt has to do.
+    """
     begin = retrying.after(ended, submission.retrying, time.time())
     deadline = time.monotonic() + _KEEP_TRYING
     while True:
         try:
             return host.queue.finish(ended, begin)
+        except NewerStore:  # that gpujobs keeps what the receipt says, and queues another attempt if one is to come
+            RunFolder(Path(ended.folder)).write_receipt(ended)
+            return ended if begin is None else next_attempt(ended)
         except StoreError:
             if time.monotonic() > deadline:
                 raise

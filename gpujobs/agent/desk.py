@@ -102,7 +102,7 @@ class Desk:
         return Snapshot(time.time())
 
     def _machine(self) -> order.Machine:
-        if self._layout is None or self._snapshot.taken_at - self._layout.snapshot.taken_at > _LAYOUT_AGE:
+        if self._layout is None or abs(self._snapshot.taken_at - self._layout.snapshot.taken_at) > _LAYOUT_AGE:
             self._layout = order.Machine(self._snapshot, self._host.topology)
         return self._layout
 

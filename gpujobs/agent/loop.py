@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
 import sys
 import time
 
-from gpujobs import past
+from gpujobs import __version__, past
 from gpujobs.agent import child
 from gpujobs.agent.desk import Desk
 from gpujobs.agent.presence import served, sign_off, sole, trouble_path
-from gpujobs.errors import GpujobsError
+from gpujobs.agent.readers import Readers
+from gpujobs.agent.settings import LiveSettings
+from gpujobs.errors import ConfigError, GpujobsError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
 from gpujobs.machine.board import new_id
+from gpujobs.machine.reader import DriverSpec
 from gpujobs.machine.watch import Watch
 from gpujobs.model import ProcessId, Ticket
 from gpujobs.queuemodel import Place, Submission
 from gpujobs.records import openruns
 from gpujobs.records.rundir import write_text_aside
+from gpujobs.records.store import NewerStore
 from gpujobs.runmodel import Cause, RunRecord
-from gpujobs.scheduling import following
+from gpujobs.scheduling import following, retrying
 from gpujobs.scheduling.pool import Pool, Where
 from gpujobs.turn import INSURANCE, Turn
 
@@ -32,6 +37,7 @@ _LINGER = 2.0  # seconds without work before it goes: the next submission often 
 _ORPHANS = 5.0  # seconds between looks at runs of an agent before us: nobody tells us of their ends
 _BACKOFF = (1.0, 5.0, 30.0, 120.0)  # seconds, after a supervisor that could not even begin
 _AFTER_TROUBLE = 5.0
+_STEP = 1.0  # seconds between two rounds by which the wall clock does not drift, but is set
 _BLIND = 1.0  # seconds between looks where the kernel has no more watches for this user
 
 
@@ -42,36 +48,47 @@ class Agent:
         self._host = host
         self._pool = Pool(self._ticket)
         self._desk = Desk(host)
+        self._settings = LiveSettings(host)
         self._revision = 0
+        self._readers = Readers(DriverSpec.chosen(host.environment))
         self._children: dict[int, int] = {}  # pid of the supervisor -> number of the run
         self._failures: dict[int, tuple[int, float]] = {}  # of runs whose supervisors could not begin: how often, when
         self._me = procs.identify(os.getpid()) or ProcessId(os.getpid(), 0)
         self._trouble: str | None = ""  # nobody knows what an agent before us has said
-        self.ending = False  # it was told to go
+        self.ending = False  # it was told to go, or another is to take its place
         self._idle_since: float | None = None
+        self._ahead = _ahead()  # so much the wall clock is ahead of the one that is never set
 
     def run(self) -> None:
         """Serve until there is nothing to do, or until told to go."""
+        gc.freeze()  # the garbage collector would touch every page that our children share with us
         with (
             signals.heard(_HEARD) as hearing,
             Watch(self._host.bell.folder) as bell,
             contextlib.closing(self._desk),
+            contextlib.closing(self._settings),
         ):
             while not self.ending:
                 bell.drain()
                 pause = self._serve()
-                if pause is None:
+                if pause is None or self.ending:
                     return
                 self._sleep(pause, hearing, bell)
 
     def _serve(self) -> float | None:
         """One round; the seconds until the next that is due whatever happens, or None if there is nothing to do."""
         try:
+            self._host.store.check_shape()
+            if self._is_elsewhere():
+                return self._give_way("the settings name another board")
             self._reap()
             self._catch_up()
+            self._note_step()
             self._pool.wake(time.time())  # first: a run whose time has come may have others to follow
             self._follow()
             self._start_all()
+        except NewerStore as error:
+            return self._give_way(str(error))
         except GpujobsError as error:
             # A full disk, a board that cannot be used: it may pass, and nothing is lost by waiting.
             self._complain(str(error))
@@ -92,7 +109,24 @@ class Agent:
         if trouble is not None:
             say(trouble)
 
+    def _give_way(self, why: str) -> float:
+        """Go, so that another agent can take our place, which would do what we cannot. Our supervisors go on."""
+        say(f"{why}; this agent (gpujobs {__version__}) goes, and what waits goes on with the next gpujobs queue")
+        self.ending = True
+        return 0.0
+
     # ---- what has changed -------------------------------------------------------------------------------------
+
+    def _is_elsewhere(self) -> bool:
+        """Take in what has changed in the settings; whether by them we are on another board than that we serve."""
+        if not self._settings.ripe():
+            return False
+        here = served(self._host)
+        try:
+            self._settings.refresh()
+        except ConfigError as error:
+            say(f"{error}; until that is mended, the settings stay as they were")
+        return served(self._host) != here
 
     def _catch_up(self) -> None:
         """Take in what has changed in the store since the last time."""
@@ -117,6 +151,13 @@ class Agent:
             self._pool.wake(now)
         self._settle_orphans()
 
+    def _note_step(self) -> None:
+        """Pauses are told by the wall clock: where it was set, they are counted anew."""
+        if abs(_ahead() - self._ahead) > _STEP:
+            for place in self._pool.later:
+                self._put(place)
+        self._ahead = _ahead()
+
     def _settle_orphans(self) -> None:
         """Runs that somebody before us started: whose supervisor has died without a word are brought to an end."""
         for number in self._orphans():
@@ -140,10 +181,11 @@ class Agent:
 
     def _put(self, place: Place) -> None:
         """A run as it is now; one whose supervisor could not begin has to wait a while, whatever the store says."""
+        place = retrying.no_later(place, time.time())
         failures, at = self._failures.get(place.number, (0, 0.0))
         if failures and place.state == "queued":
-            later = at + _BACKOFF[min(failures, len(_BACKOFF)) - 1]
-            place = place._replace(begin=max(later, place.begin or 0.0))
+            left = at + _BACKOFF[min(failures, len(_BACKOFF)) - 1] - time.monotonic()
+            place = place._replace(begin=max(time.time() + left, place.begin or 0.0))
         self._pool.put(place, time.time())
 
     def _orphans(self) -> list[int]:
@@ -159,6 +201,7 @@ class Agent:
             if pid == 0:
                 return
             if (number := self._children.pop(pid, None)) is not None:
+                self._readers.give_back(pid, os.waitstatus_to_exitcode(status))
                 self._settle(number, os.waitstatus_to_exitcode(status))
 
     def _settle(self, number: int, code: int) -> None:
@@ -171,7 +214,7 @@ class Agent:
             return
         if code == child.NOT_BEGUN and place.state == "queued":
             failures, _ = self._failures.get(number, (0, 0.0))
-            self._failures[number] = failures + 1, time.time()
+            self._failures[number] = failures + 1, time.monotonic()
         else:
             self._failures.pop(number, None)
         self._put(place)
@@ -210,7 +253,13 @@ class Agent:
             self._host.close_records()
             for turn, found in ready:
                 if found is not None:
-                    self._children[child.fork(self._host, turn, *found)] = found[0].number
+                    self._start(turn, *found)
+
+    def _start(self, turn: Turn, record: RunRecord, submission: Submission) -> None:
+        reader = self._readers.take() if turn.lease.claim.devices else None
+        supervisor = child.fork(self._host, turn, record, submission, reader)
+        self._children[supervisor] = record.number
+        self._readers.lend(reader, supervisor)
 
     def _ready(self, turn: Turn, number: int) -> tuple[RunRecord, Submission] | None:
         """A run that has its turn; None, and the turn given up, if it does not wait any more."""
@@ -235,6 +284,8 @@ class Agent:
         times = [INSURANCE, self._desk.pause]
         if (due := self._pool.due) is not None:
             times.append(max(0.0, due - now))
+        if (settling := self._settings.pause) is not None:
+            times.append(settling)
         if self._orphans():
             times.append(_ORPHANS)
         return min(times)
@@ -242,13 +293,18 @@ class Agent:
     def _sleep(self, pause: float, hearing: int, bell: Watch) -> None:
         until = time.monotonic() + pause
         while True:
-            watched = [number for number in (hearing, bell.descriptor, self._desk.descriptor) if number is not None]
+            sources = (hearing, bell.descriptor, self._desk.descriptor, self._settings.descriptor)
+            watched = [number for number in sources if number is not None]
             if bell.descriptor is None or self._desk.unwatched:
                 until = min(until, time.monotonic() + _BLIND)
             ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
             if hearing in ready:
                 self._hear(hearing)
-            if not ready or hearing in ready or bell.descriptor in ready or self._desk.worth_a_try(self._pool.backlog):
+            if not ready or hearing in ready or bell.descriptor in ready:
+                return
+            if self._settings.descriptor in ready and self._settings.stirred():
+                return
+            if self._desk.descriptor in ready and self._desk.worth_a_try(self._pool.backlog):
                 return
 
     def _hear(self, hearing: int) -> None:
@@ -275,6 +331,10 @@ def serve(host: Host, lock: int | None = None) -> int:
         # Somebody may have submitted while we were about to go, and have seen that we were still there.
         if not host.queue.wants_an_agent():
             return 0
+
+
+def _ahead() -> float:
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def say(line: str) -> None:

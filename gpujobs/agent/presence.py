@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from gpujobs import __version__
 from gpujobs.errors import GpujobsError, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import locks, procs
@@ -35,6 +37,15 @@ class Agent(NamedTuple):
 
     process: ProcessId
     since: float | None  # seconds since the epoch
+    version: str  # of its gpujobs
+
+
+class _Told(NamedTuple):
+    """What the last agent has said of itself; it may be gone."""
+
+    process: ProcessId
+    serves: tuple[str, ...]
+    version: str
 
 
 def lock_path(host: Host) -> Path:
@@ -76,15 +87,20 @@ def present(host: Host) -> bool:
 
 def find(host: Host) -> Agent | None:
     """The agent, if there is one and it can be told which process it is."""
-    if not present(host):
+    if not present(host) or (told := _told(host)) is None:
         return None
+    described = procs.describe([told.process.pid]).get(told.process.pid)
+    if described is None or described.id != told.process:
+        return None
+    since = None if described.elapsed is None else time.time() - described.elapsed
+    return Agent(told.process, since, told.version)
+
+
+def _told(host: Host) -> _Told | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         told = json.loads(lock_path(host).read_text())
         process = ProcessId(int(told["pid"]), int(told["start"]))
-        described = procs.describe([process.pid]).get(process.pid)
-        if described is not None and described.id == process:
-            since = None if described.elapsed is None else time.time() - described.elapsed
-            return Agent(process, since)
+        return _Told(process, tuple(told["serves"]), str(told.get("version", "")))
     return None
 
 
@@ -113,7 +129,8 @@ def _opened(host: Host) -> FileIO:
 
 def _sign(lock: FileIO, agent: ProcessId, host: Host) -> None:
     """Say whose the lock is, and which machine it serves."""
-    text = json.dumps({"pid": agent.pid, "start": agent.start, "serves": served(host)}).encode() + b"\n"
+    told = {"pid": agent.pid, "start": agent.start, "serves": served(host), "version": __version__}
+    text = json.dumps(told).encode() + b"\n"
     os.pwrite(lock.fileno(), text, 0)
     os.ftruncate(lock.fileno(), len(text))
 
@@ -132,15 +149,38 @@ def _whole(scenario: str) -> str:
 
 def check_served(host: Host) -> None:
     """StoreError if this user's agent is there for another board: it would start runs where nobody expects them."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(lock_path(host).read_text())
-        pid, serves, here = told["pid"], tuple(told["serves"]), served(host)
-        if serves != here and present(host):
-            names = " and ".join(serves), " and ".join(here)
-            raise StoreError(
-                f"your agent (pid {pid}) serves {names[0]}, and here it is {names[1]}; wait until it is gone, or give "
-                "this one records of its own: GPUJOBS_STATE_DIR"
-            )
+    told, here = _told(host), served(host)
+    if told is not None and told.serves != here and present(host):
+        names = " and ".join(told.serves), " and ".join(here)
+        raise StoreError(
+            f"your agent (pid {told.process.pid}) serves {names[0]}, and here it is {names[1]}; wait until it is gone, "
+            "or give this one records of its own: GPUJOBS_STATE_DIR"
+        )
+
+
+def is_older(version: str, other: str = __version__) -> bool:
+    """Whether a version is older than another. Of one that is unknown, or no version, nobody can say so."""
+    ours, theirs = _release(version), _release(other)
+    return ours is not None and theirs is not None and ours < theirs
+
+
+def _release(version: str) -> tuple[int, ...] | None:
+    """The numbers of a release, without zeros at the end; what is behind them (``rc1``, ``.dev3``) does not count."""
+    if (found := re.match(r"v?(\d{1,9}(?:\.\d{1,9})*)", version, re.ASCII)) is None:
+        return None
+    numbers = [int(one) for one in found[1].split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _outdated(host: Host) -> Agent | None:
+    """The agent, if it is of an older gpujobs than we are, and one of ours would do the same for the same board."""
+    told = _told(host)
+    if told is None or not is_older(told.version) or told.serves != served(host):
+        return None
+    agent = find(host)  # it may have been replaced since
+    return agent if agent is not None and is_older(agent.version) else None
 
 
 def _taken(lock: FileIO) -> bool:
@@ -160,10 +200,14 @@ def _taken(lock: FileIO) -> bool:
 def ensure(host: Host) -> None:
     """Start an agent if there is none and one is wanted. It lives in a session of its own, whatever becomes of ours.
 
-    It is there when this returns: it inherits the lock that makes it the agent.
+    It is there when this returns: it inherits the lock that makes it the agent. It takes the place of one of an older
+    gpujobs; never of one of a newer, so that two installations do not chase each other's.
     """
-    if present(host) or not host.queue.wants_an_agent():
+    older, attended = None, present(host)
+    if (attended and (older := _outdated(host)) is None) or not host.queue.wants_an_agent():
         return
+    if older is not None:
+        _end(older)
     environment = {name: value for name, value in host.environment.items() if not name.startswith(_NOT_ITS)}
     if host.settings.scenario is not None:
         environment["GPUJOBS_SCENARIO"] = _whole(host.settings.scenario)  # it works in another folder than we
@@ -222,11 +266,15 @@ def stop(host: Host) -> Agent | None:
     agent = find(host)
     if agent is None:
         return None
+    _end(agent)
+    sign_off(host)
+    return agent
+
+
+def _end(agent: Agent) -> None:
     procs.send(agent.process, signal.SIGTERM)
     deadline = time.monotonic() + _STOPPING
     while procs.alive(agent.process):
         if time.monotonic() > deadline:
             raise StoreError(f"the agent (pid {agent.process.pid}) does not end; kill -9 {agent.process.pid} ends it")
         time.sleep(_PAUSE)
-    sign_off(host)
-    return agent

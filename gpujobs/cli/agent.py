@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
+from gpujobs import __version__
 from gpujobs.cli.door import say
+
+if TYPE_CHECKING:
+    from gpujobs.agent.presence import Agent
+    from gpujobs.host import Host
 
 
 @click.group(invoke_without_command=True)
@@ -21,22 +28,33 @@ def agent(ctx: click.Context) -> None:
 @agent.command()
 def status() -> None:
     """Say whether the agent is there, and what it has to do. Exits with 1 if it should be there and is not."""
+    from gpujobs.agent import presence
+    from gpujobs.errors import ConfigError
+    from gpujobs.host import Host
+
+    try:
+        host = Host.here()
+    except ConfigError as error:
+        raise ConfigError(f"{error}; an agent that is there keeps the settings that it read before") from None
+    found, wanted = presence.find(host), host.queue.wants_an_agent()
+    click.echo(_standing(host, found, wanted))
+    if wanted and found is None:
+        raise click.exceptions.Exit(1)
+
+
+def _standing(host: Host, found: Agent | None, wanted: bool) -> str:
     import time
 
     from gpujobs.agent import presence
-    from gpujobs.host import Host
     from gpujobs.units import format_duration
 
-    host = Host.here()
-    found, wanted = presence.find(host), host.queue.wants_an_agent()
-    if found is not None:
-        age = f" for {format_duration(time.time() - found.since)}" if found.since is not None else ""
-        click.echo(f"running{age} (pid {found.process.pid}); its log: {presence.log_path(host)}")
-    elif wanted:
-        click.echo(f"not running, though runs wait (gpujobs queue starts it); its log: {presence.log_path(host)}")
-        raise click.exceptions.Exit(1)
-    else:
-        click.echo("not running: nothing waits")
+    if found is None and wanted:
+        return f"not running, though runs wait (gpujobs queue starts it); its log: {presence.log_path(host)}"
+    if found is None:
+        return "not running: nothing waits"
+    age = f" for {format_duration(time.time() - found.since)}" if found.since is not None else ""
+    other = f", of gpujobs {found.version}, not {__version__}" if found.version != __version__ else ""
+    return f"running{age} (pid {found.process.pid}{other}); its log: {presence.log_path(host)}"
 
 
 @agent.command()

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from gpujobs.cli.door import say
-from gpujobs.cli.options import DURATION, SIZE
+from gpujobs.cli.options import AGE, SIZE
 
 if TYPE_CHECKING:
     from gpujobs.cleaning import Plan
 
 
 @click.command()
-@click.option("--older-than", type=DURATION, metavar="DURATION", help="Ended so long ago.  [default: retain, 90d]")
+@click.option(
+    "--older-than", type=AGE, metavar="DURATION", help="Ended so long ago; 0s: whenever.  [default: retain, 90d]"
+)
 @click.option(
     "--keep-size",
     type=SIZE,

@@ -18,7 +18,7 @@ def config(as_json: bool) -> None:
     """Show every setting in force, and which file or variable it comes from.
 
     A variable wins over your file, yours over the site's, and that over what is built in. What each setting means, and
-    who may set it, is in docs/administration.md. Changes nothing.
+    who may set it, is in docs/administration.md. Changes nothing. An agent that is there takes up a change by itself.
     """
     from gpujobs.host import Host
     from gpujobs.records import config as records

@@ -36,6 +36,11 @@ def _interval(text: str) -> float:
     return seconds
 
 
+def _age(text: str) -> float:
+    """A duration, or none at all."""
+    return 0.0 if _NO_TIME.fullmatch(text.strip()) else parse_duration(text)
+
+
 def _columns(text: str) -> int:
     """A width, of at least one column."""
     if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
@@ -44,8 +49,10 @@ def _columns(text: str) -> int:
 
 
 _SHORTEST = 0.1
+_NO_TIME = re.compile(r"0+[smhd]?", re.ASCII | re.IGNORECASE)
 SIZE = _Parsed("size", parse_size)
 DURATION = _Parsed("duration", parse_duration)
+AGE = _Parsed("duration", _age)
 COLUMNS = _Parsed("columns", _columns)
 INTERVAL = _Parsed("interval", _interval)
 SHAPE = click.Choice(["gpujobs", "gpustat"])  # of the JSON of a status

@@ -47,6 +47,7 @@ def queue(mine: bool, number: int, every: float | None, as_json: bool) -> None:
     host.close()
     for problem in found.problems:
         say(problem)
+    gc.freeze()  # nor at the end, when Python would look through it once more
 
 
 def looked(host: Host, mine: bool) -> Overview:
@@ -55,9 +56,9 @@ def looked(host: Host, mine: bool) -> Overview:
     from gpujobs.agent import presence
 
     found = overview.look(host, mine)
+    presence.ensure(host)  # also in the place of one of an older gpujobs, of which there is nothing to tell
     if not found.unattended:
         return found
-    presence.ensure(host)
     return found._replace(problems=(*found.problems, _NO_AGENT))
 
 

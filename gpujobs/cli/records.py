@@ -48,7 +48,7 @@ def history(number: int, name: str | None, since: float | None, failed: bool, as
 @click.argument("wanted", metavar=_ID, default="last", shell_complete=complete_run)
 @JSON
 def show(wanted: str, as_json: bool) -> None:
-    """Show what a run was, what it took and how it ended; or why it waits.  [default: the last one]
+    """Show what was asked for, what a run took and how it ended; or why it waits.  [default: the last one]
 
     Of an array or a sweep: how many of its runs wait, run and have ended how.
     """
@@ -66,7 +66,7 @@ def show(wanted: str, as_json: bool) -> None:
         return
     one = overview.one(host, number)
     click.echo(
-        json.dumps(view.detail_dict(one.run, one.waiting))
+        json.dumps(view.detail_dict(one.run, one.submission, one.waiting))
         if as_json
         else view.detail(one.run, one.submission, one.waiting, time.time())
     )

@@ -44,8 +44,12 @@ from gpujobs.errors import UsageError
     help="It can go on where it was: the work it loses when it makes room for others.",
 )
 @click.option("--release-if-idle", type=DURATION, metavar="DURATION", help="End it if its GPUs idle for so long.")
-@click.option("--notify", metavar="COMMAND", help="Run this when it has run; GPUJOBS_CAUSE and others say how.")
-@click.option("--mail", metavar="ADDRESS", help="Send a mail when it has run.")
+@click.option(
+    "--notify",
+    metavar="COMMAND",
+    help="Run this when it is over, if it had its turn; GPUJOBS_CAUSE and others say how.",
+)
+@click.option("--mail", metavar="ADDRESS", help="Send a mail when it is over, if it had its turn.")
 @click.option("--freeze", is_flag=True, help="Run the git work tree as it is now, whatever is changed in it later.")
 @click.option("--hold", "held", is_flag=True, help="Do not start it before gpujobs release.")
 @click.option(
@@ -53,7 +57,7 @@ from gpujobs.errors import UsageError
     "--file",
     type=click.File("r"),
     metavar="FILE",
-    help="A shell command on each line, # for comments; - is stdin.",
+    help="A run for each line, a shell command; blank lines and those with # are passed over; - is stdin.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print the id and nothing else.")
 @click.pass_context
@@ -69,7 +73,8 @@ def submit(
 ) -> None:
     """Put a job, a Python script or any command into the queue, and return at once.
 
-    Prints its id. It runs in this folder and environment when its turn comes, whoever is logged in by then.
+    Prints its id; with -f that of each run. It runs in this folder and environment when its turn comes, whoever is
+    logged in by then.
     """
     from gpujobs import submitting
     from gpujobs.host import Host
@@ -93,7 +98,7 @@ def submit(
         else:
             commands = tuple(_commands(file))
             name = options["name"] or os.path.basename(file.name).strip("<>")
-            target = Target(name, "command", ("/bin/sh", "-c", commands[0]))
+            target = Target(name, "command", ())  # each run has its own
             _submit(host, target, replace(plan, commands=commands), quiet)
     finally:
         host.close()

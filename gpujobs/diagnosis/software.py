@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from gpujobs.diagnosis.words import ADMINISTRATOR, version
+from gpujobs.diagnosis.words import ADMINISTRATOR, gpus, version
 from gpujobs.facts import Facts, Interpreter, SettingsFacts
 from gpujobs.findings import Finding, Topic
+from gpujobs.model import Device, Snapshot
+from gpujobs.states import DriverState
 
 SETTINGS = Topic("settings.files", "settings decide where the board is and how devices are shared")
+DEVICES = Topic("settings.devices", "of the GPUs of this machine, only those that this setting names are given away")
 VARIABLES = Topic("settings.variables", "a variable wins over both files")
 SCENARIO = Topic(
     "settings.scenario", "a scripted machine has made-up GPUs and a board of its own: no real device is claimed"
@@ -26,6 +29,7 @@ def settings(found: SettingsFacts, facts: Facts) -> Iterator[Finding]:
         yield SETTINGS.problem(problem, "mend or remove it; until then every command stops there")
     if not found.problems:
         yield SETTINGS.ok(", ".join(found.files) or "no files: everything is as built in")
+    yield from _devices(found, facts.snapshot)
     wrong = 0
     for name in found.variables:
         near = difflib.get_close_matches(name, KNOWN, 1, _NEAR)
@@ -40,6 +44,41 @@ def settings(found: SettingsFacts, facts: Facts) -> Iterator[Finding]:
         yield SCENARIO.note(
             f"GPUJOBS_SCENARIO={facts.scenario}{skipped}", "`unset GPUJOBS_SCENARIO` for the real machine"
         )
+
+
+def _devices(found: SettingsFacts, snapshot: Snapshot | None) -> Iterator[Finding]:
+    """Whether each word of the site's setting ``devices`` names a card; nothing where all may be given away."""
+    words = found.policy.devices
+    if words is None:
+        return
+    if snapshot is None or snapshot.driver is not DriverState.OK:
+        yield DEVICES.unknown("the GPUs could not be read")
+        return
+    cards = {device.index: _uuid(device) for device in snapshot.devices}
+    names = {str(index) for index in cards} | {uuid.lower() for uuid in cards.values() if uuid}
+    missing = [word for word in words if _plain(word) not in names]
+    silent = [index for index, uuid in cards.items() if uuid is None]
+    doubtful = [word for word in missing if silent and not word.isdecimal()]
+    wrong = [word for word in missing if word not in doubtful]
+    if doubtful:
+        yield DEVICES.unknown(f"whether {', '.join(doubtful)} is there: the UUID of {gpus(silent)} cannot be read")
+    if wrong:
+        there = ", ".join(f"{index} ({uuid or 'UUID unknown'})" for index, uuid in cards.items()) or "none"
+        judged = DEVICES.problem if len(wrong) == len(words) else DEVICES.warning  # with none left nothing starts
+        remedy = f"{ADMINISTRATOR}mend 'devices' in the site's settings; there are: {there}"
+        yield judged(f"it names {', '.join(wrong)}, which this machine does not have", remedy)
+    if not missing:
+        yield DEVICES.ok(f"{gpus(words)} may be given away")
+
+
+def _uuid(device: Device) -> str | None:
+    """That of the card."""
+    return device.uuid if device.slice is None else device.slice.parent
+
+
+def _plain(word: str) -> str:
+    """An index without leading zeros, a UUID in small letters."""
+    return str(int(word)) if word.isdecimal() else word.lower()
 
 
 def torch(interpreters: tuple[Interpreter, ...], facts: Facts) -> Iterator[Finding]:

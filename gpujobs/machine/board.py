@@ -35,6 +35,7 @@ import fcntl
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -88,8 +89,14 @@ class HeldClaim(Generic[AnyClaim]):
         self._guard: threading.Lock = threading.Lock()  # a notebook's watching thread restores while its user releases
         self._folder: int | None = None
         self._file: int | None = None
+        self._begin: float = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._folder = boardfolder.hold(board.folder)
         self._file, self._size = board.publish(claim)
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been held, whatever the wall clock was set to meanwhile."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self._begin
 
     @property
     def descriptors(self) -> tuple[int, ...]:

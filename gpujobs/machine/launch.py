@@ -84,8 +84,8 @@ def start(
             if number not in ignored:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+            score.write(b"%d" % _OOM_SCORE)
         if mark is not None:
             os.rename(*mark)
 

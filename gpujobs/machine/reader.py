@@ -53,6 +53,7 @@ class Reader:
         self._child: _Child | None = None
         self._stuck: _Stuck | None = None
         self._asked = False
+        self._lent = False  # its child is somebody else's, who keeps the other ends of its pipes as well
 
     def prepare(self) -> None:
         """Have the child ready. Before there are threads it is a fork, and afterwards a Python of its own."""
@@ -60,6 +61,27 @@ class Reader:
             self._disown()
             if self._child is None and not self._still_stuck():
                 self._child = _start(self._spec)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a child that waits for a request."""
+        return self._child is not None and not self._asked and procs.alive(self._child.process)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a fork of this process must keep open if the child is to serve it."""
+        return (self._child.requests, self._child.answers) if self._child else ()
+
+    def borrow(self) -> None:
+        """In a fork of the one who made us: use its child, which it leaves alone meanwhile."""
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._lent = self._child is not None
+
+    @property
+    def returnable(self) -> bool:
+        """Whether the borrowed child can serve the next one: it is there, and not in the middle of a look."""
+        return self._lent and not self._asked
 
     def begin(self, deadline: float = Policy().snapshot_deadline) -> None:
         """Have the driver read while we do something else; the next snapshot takes the answer.
@@ -114,10 +136,10 @@ class Reader:
 
     def _ask(self, until: float, deadline: float, seen: Seen) -> tuple[list[Part], Problem | None]:
         """The parts that came, and what kept the rest from coming."""
-        kept = self._child
+        kept, lent = self._child, self._lent
         parts, trouble = self._converse(until, deadline, seen)
-        if kept and trouble and not parts and trouble.state is DriverState.FAILED:
-            # It had died before we asked, of something that concerns nobody.
+        if kept and trouble and (lent or not parts) and trouble.state is DriverState.FAILED:
+            # It had died before we asked, of something that concerns nobody; or with whoever had lent it to us.
             return self._converse(until, deadline, seen)
         return parts, trouble
 
@@ -146,8 +168,9 @@ class Reader:
 
     def _dismiss(self) -> None:
         """Let the child go, which has nothing to do."""
+        lent = self._lent
         if child := self._drop():
-            _, gone = _end_of(child.process, _END)
+            _, gone = _end_of(child.process, 0.0 if lent else _END)  # it does not see that we have closed our ends
             if not gone:
                 self._kill(child.process)
 
@@ -171,7 +194,7 @@ class Reader:
     def _drop(self) -> _Child | None:
         """Close our ends of the pipes, by which an idle child ends."""
         child, self._child = self._child, None
-        self._asked = False
+        self._asked = self._lent = False
         if child:
             os.close(child.requests)
             os.close(child.answers)

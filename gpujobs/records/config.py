@@ -67,7 +67,7 @@ def traced(environment: Mapping[str, str], home: Path) -> tuple[Settings, Origin
     if folder := _note("GPUJOBS_CONFIG_DIR", "config_dir", environment, origins):
         values["config_dir"] = Path(folder)
     for source, path in (("site", site_file(environment)), ("user", values["config_dir"] / "config.toml")):
-        found = _read(path, source)
+        found = _read_of(source, path)
         values.update(found)
         origins.update((key, Origin(source, str(path))) for key in _spelt_out(found))
     for variable, key in (("GPUJOBS_STATE_DIR", "state_dir"), ("GPUJOBS_BOARD_DIR", "board_dir")):
@@ -123,6 +123,16 @@ def _folder(variable: str, value: str) -> Path:
     if not path.is_absolute():  # counted from wherever we are, it would be another folder each time
         raise ConfigError(f"{variable}={value!r} cannot be used: a folder is given by its whole path")
     return path
+
+
+def _read_of(source: str, path: Path) -> Mapping[str, Any]:
+    """What a file says; in an error about the site's it is said who can mend it."""
+    try:
+        return _read(path, source)
+    except ConfigError as error:
+        if source == "user":
+            raise
+        raise ConfigError(f"{error}; it is the site's file: ask the administrator to mend it") from None
 
 
 def _read(path: Path, source: str) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from gpujobs.records.rundir import RunFolder, record_from
 from gpujobs.records.store import Store, text_of
 from gpujobs.records.submissions import Unstarted, from_json, to_json
 from gpujobs.runmodel import Attempt, Cause, RunRecord
+from gpujobs.units import elapsed
 
 _BUMP = "UPDATE revisions SET last = last + 1"
 _REVISION = "(SELECT last FROM revisions)"
@@ -247,7 +248,7 @@ class Queue:
                     if (found := row.fetchone()) is None:
                         continue
                     before = record_from(json.loads(found[0]))
-                    wait = now - before.submitted
+                    wait = elapsed(before.submitted, now)
                     kept = replace(before, state="done", cause=cause, note=note, ended=now, wait=wait)
                     connection.execute(
                         f"UPDATE runs SET state = 'done', stop = 1, record = ?, revision = {_REVISION}"
@@ -273,7 +274,10 @@ class Queue:
 def next_attempt(record: RunRecord) -> RunRecord:
     """A run that has ended, waiting for another attempt."""
     assert record.cause is not None
-    attempt = Attempt(record.started, record.ended, record.cause, record.exit, record.signal)
+    ended = record.ended
+    if record.started is not None and record.wall is not None:
+        ended = record.started + record.wall  # how long it took counts, whatever the clock was set to meanwhile
+    attempt = Attempt(record.started, ended, record.cause, record.exit, record.signal)
     return RunRecord(
         key=record.key,
         number=record.number,

@@ -58,6 +58,10 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_runs, _m0
 VERSION = len(_MIGRATIONS)  # of the database
 
 
+class NewerStore(StoreError):
+    """The database is in the shape of a newer gpujobs, perhaps since this moment: only that one can go on with it."""
+
+
 class Store:
     """The runs of one user. ``folder`` holds the database, ``runs`` the run folders."""
 
@@ -90,19 +94,30 @@ class Store:
             for number, migration in enumerate(_MIGRATIONS[self._version() :], self._version() + 1):
                 migration(self._connection)
                 self._connection.execute(f"PRAGMA user_version = {number}")
-        if self._version() > len(_MIGRATIONS):
-            raise StoreError(
-                f"{self.path} was written by a newer gpujobs; use that one, or set GPUJOBS_STATE_DIR to another folder"
-            )
+        self._refuse_newer()
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _refuse_newer(self) -> None:
+        if self._version() > len(_MIGRATIONS):
+            raise NewerStore(
+                f"{self.path} was written by a newer gpujobs; use that one, or set GPUJOBS_STATE_DIR to another folder"
+            )
+
+    def check_shape(self) -> None:
+        """NewerStore if a newer gpujobs has migrated the database since it was opened."""
+        try:
+            self._refuse_newer()
+        except sqlite3.Error as error:
+            raise StoreError(f"the records in {self.path} cannot be read: {error}; {_advice(error)}") from None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and nobody else writes meanwhile; StoreError where it cannot be kept."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._refuse_newer()  # within it, as nobody can migrate any more
             yield self._connection
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:

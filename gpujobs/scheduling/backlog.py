@@ -11,8 +11,10 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from gpujobs.model import Request, Ticket, replace
+from gpujobs.model import Request, Ticket
 from gpujobs.scheduling.prospects import Machine
 from gpujobs.scheduling.terms import Kind, Settings, Terms, terms
 
@@ -28,7 +30,8 @@ class Group:
     def terms(self, machine: Machine, rules: Settings) -> Terms:
         """Its terms; they are remembered for the next decision about the same machine."""
         known = self._terms
-        if known is None or known.machine is not machine or known.rules != rules:
+        # Mostly they are the very same rules, which is quicker to see than that they are equal.
+        if known is None or known.machine is not machine or (known.rules is not rules and known.rules != rules):
             known = self._terms = terms(self.kind, machine, rules)
         return known
 
@@ -65,7 +68,10 @@ class Backlog:
         if group is None:
             group = self._groups[kind] = Group(kind)
             self._widths[_free_devices(kind.request)] += 1
-        insort(group.tickets, ticket, key=turn)
+        if group.tickets and turn(ticket) < turn(group.tickets[-1]):
+            insort(group.tickets, ticket, key=turn)
+        else:  # most come in their order
+            group.tickets.append(ticket)
         self._known[ticket.id] = ticket, group
 
     def remove(self, id: str) -> Ticket:
@@ -100,8 +106,12 @@ def expected(ticket: Ticket) -> float | None:
 def _kind(ticket: Ticket, seconds: float | None) -> Kind:
     told = expected(ticket) if seconds is None else seconds
     declared = ticket.request.expect is not None or ticket.request.time_limit is not None
-    alike = replace(ticket.request, name="", expect=None, time_limit=None)
-    return Kind(ticket.uid, alike, told, declared, ticket.attained, ticket.stopped)
+    return Kind(ticket.uid, _alike(ticket.request[1:]), told, declared, ticket.attained, ticket.stopped)
+
+
+@lru_cache(maxsize=1024)  # of ten thousand tickets most differ in their names alone
+def _alike(but_the_name: tuple[Any, ...]) -> Request:
+    return Request("", *but_the_name)._replace(expect=None, time_limit=None)
 
 
 def _free_devices(request: Request) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from gpujobs.model import Grant, Hindrance, Lease, Obstacle, ProcessId, Refusal, Ticket, replace
+from gpujobs.scheduling import room
 from gpujobs.scheduling.backlog import Group
 from gpujobs.scheduling.obstacles import passing
 from gpujobs.scheduling.placement import decide
@@ -170,7 +171,11 @@ class Reasons(Mapping[str, Refusal]):
         promised = frozenset(uuid for uuid, whose in turns.promised.items() if whose.id != ticket.id)
         mine = turns.reservation is not None and turns.reservation.ticket.id == ticket.id
         withheld = frozenset() if mine or turns.in_time(group) else turns.withheld(prospect.capable)
-        answer = decide(replace(turns.situation, kept=promised | withheld, spoken_for=promised), ticket.request)
+        here = replace(turns.situation, kept=promised, spoken_for=promised)
+        answer = decide(here, ticket.request)
+        # Where no card may be leased beside those that are, a reservation keeps none from it.
+        if withheld and (isinstance(answer, Grant) or room.left(here) > 0):
+            answer = decide(replace(here, kept=promised | withheld), ticket.request)
         # What would fit waits for those ahead: for cores that are kept for them, or because its user holds much.
         if isinstance(answer, Grant):
             named = [] if mine else self._for_its_cores(group)

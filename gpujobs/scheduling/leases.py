@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpujobs.model import Grant, Lease, Ticket
+from gpujobs.model import Grant, Lease, Ticket, replace
 
 
 def lease_for(ticket: Ticket, grant: Grant, now: float, seconds: float | None) -> Lease:
@@ -24,3 +24,14 @@ def lease_for(ticket: Ticket, grant: Grant, now: float, seconds: float | None) -
         utilisation=request.utilisation,
         attained=ticket.attained,
     )
+
+
+def as_of(lease: Lease, now: float) -> Lease:
+    """The lease; one that begins in the future, as the clock was set back, begins now and takes as long as it was to.
+
+    Else it would be expected to end later by all that the clock was set back, and others would be put before those who
+    wait for it.
+    """
+    if lease.since <= now:
+        return lease
+    return replace(lease, since=now, ends=None if lease.ends is None else now + lease.ends - lease.since)

@@ -24,6 +24,7 @@ from gpujobs.model import Lease, Ticket
 from gpujobs.scheduling import fairshare
 from gpujobs.scheduling.backlog import Backlog
 from gpujobs.scheduling.explanation import Decision
+from gpujobs.scheduling.leases import as_of
 from gpujobs.scheduling.prospects import Machine
 from gpujobs.scheduling.reservation import expected_end
 from gpujobs.scheduling.terms import Settings
@@ -49,7 +50,7 @@ def next(  # noqa: A001  # nobody here wants the built-in one
     them it is what its user said, for a lease the end that it tells itself.
     """
     backlog = tickets if isinstance(tickets, Backlog) else Backlog(tickets, estimates)
-    held = sorted(leases, key=lambda lease: (lease.since, lease.id))
+    held = sorted((as_of(lease, now) for lease in leases), key=lambda lease: (lease.since, lease.id))
     ends = {lease.id: expected_end(lease.since, _told_end(lease, estimates), now) for lease in held}
     used = fairshare.with_leases(usage, held, now, settings.queue.half_life)
     turns = Pass(devices, settings, backlog, held, ends, used, now)

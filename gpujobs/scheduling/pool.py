@@ -77,6 +77,11 @@ class Pool:
         self._submissions[submission.number] = submission
 
     @property
+    def later(self) -> list[Place]:
+        """The runs whose time has not come."""
+        return [self._places[number] for number, where in self._where.items() if where is Where.LATER]
+
+    @property
     def running(self) -> list[int]:
         """The runs that run."""
         return [number for number, where in self._where.items() if where is Where.RUNNING]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpujobs.errors import UsageError
-from gpujobs.queuemodel import Retrying
+from gpujobs.queuemodel import Place, Retrying
 from gpujobs.runmodel import Cause, RunRecord
 
 _FIRST_PAUSE = 30.0
@@ -50,6 +50,13 @@ def after(run: RunRecord, rule: Retrying, now: float) -> float | None:
 def pause(attempt: int) -> float:
     """Seconds between the end of an attempt (1: the first) and the beginning of the next."""
     return float(min(_FIRST_PAUSE * 2 ** min(attempt - 1, _ENOUGH), _LONGEST_PAUSE))
+
+
+def no_later(place: Place, now: float) -> Place:
+    """The same; of a further attempt the pause is no longer than it ever is, should the clock have been set back."""
+    if place.attempt == 1 or place.begin is None:
+        return place
+    return place._replace(begin=min(place.begin, now + pause(place.attempt - 1)))
 
 
 def causes(text: str) -> frozenset[str]:

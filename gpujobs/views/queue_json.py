@@ -7,10 +7,6 @@ from gpujobs.views.queue import HOLDING, Entry, Overview
 from gpujobs.views.status_json import plain
 
 VERSION = 1
-_AS_THEY_ARE = (
-    *("number", "submission", "index", "uid", "user", "name", "state", "gpus", "devices", "threads"),
-    *("since", "begin", "attempt", "progress", "reason"),
-)
 
 
 def to_dict(overview: Overview) -> dict[str, object]:
@@ -30,10 +26,23 @@ def to_dict(overview: Overview) -> dict[str, object]:
 def run_dict(entry: Entry, labels: dict[str, str], place: int | None = None) -> dict[str, object]:
     """One run; ``place`` is that in the order of turns."""
     starts = (None, None) if entry.starts is None else entry.starts
-    fields = {name: plain(getattr(entry, name)) for name in _AS_THEY_ARE}
     return {
         "id": None if entry.number is None else entry.id,
-        **fields,
+        "number": entry.number,
+        "submission": entry.submission,
+        "index": entry.index,
+        "uid": entry.uid,
+        "user": plain(entry.user),
+        "name": plain(entry.name),
+        "state": entry.state,
+        "gpus": entry.gpus,
+        "devices": plain(entry.devices),
+        "threads": entry.threads,
+        "since": plain(entry.since),
+        "begin": plain(entry.begin),
+        "attempt": entry.attempt,
+        "progress": plain(entry.progress),
+        "reason": plain(entry.reason),
         "parameters": plain(dict(entry.parameters)),
         "labels": [labels.get(uuid) for uuid in entry.devices],
         "holds": entry.state in HOLDING,

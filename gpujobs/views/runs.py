@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from gpujobs.queuemodel import Submission
-from gpujobs.runmodel import Attempt, RunRecord
+from gpujobs.runmodel import Attempt, Cause, RunRecord
 from gpujobs.units import format_duration, format_size
+from gpujobs.views.asked import Facts, asked, asked_dict, moment
 from gpujobs.views.queue import Entry, held, span
 from gpujobs.views.table import clean, cut, left, one_line, right, width
 
@@ -18,6 +18,7 @@ VERSION = 1
 _HEADERS = ("ID", "NAME", "STATE", "CAUSE", "EXIT", "WAITED", "RAN", "DEVICE", "GPU MEM", "SUBMITTED")
 _NUMBERS = {0, 4, 5, 6, 8}
 _LONGEST_NAME = 24
+_TOLD_TO_END = "ended from outside (SIGTERM)"  # what stands in the receipt of whatever gpujobs cancel has ended
 
 
 def table(runs: Sequence[RunRecord], columns: int | None) -> str:
@@ -54,7 +55,7 @@ def detail(run: RunRecord, submission: Submission | None = None, waiting: Entry 
         ("attempt", _attempt(run, submission)),
         *(("", _earlier(number, one)) for number, one in enumerate(run.earlier, 1)),
         ("cause", _cause(run)),
-        *_asked(submission),
+        *([] if submission is None else asked(submission)),
         ("submitted", moment(run.submitted)),
         ("started", moment(run.started)),
         ("ended", moment(run.ended)),
@@ -72,12 +73,15 @@ def detail(run: RunRecord, submission: Submission | None = None, waiting: Entry 
     return _lines(facts)
 
 
-def detail_dict(run: RunRecord, waiting: Entry | None = None) -> dict[str, object]:
-    """One run for programs; of one that waits also why, and when it should start."""
+def detail_dict(
+    run: RunRecord, submission: Submission | None = None, waiting: Entry | None = None
+) -> dict[str, object]:
+    """One run for programs, with what was asked for; of one that waits also why, and when it should start."""
     starts = (None, None) if waiting is None or waiting.starts is None else waiting.starts
     return {
         "version": VERSION,
         "run": {"id": run_id(run), **asdict(run)},
+        "asked": None if submission is None else asked_dict(submission),
         "waiting": None
         if waiting is None
         else {
@@ -91,7 +95,7 @@ def detail_dict(run: RunRecord, waiting: Entry | None = None) -> dict[str, objec
 
 
 class Several(NamedTuple):
-    """An array or a sweep: how many of its runs are in which state, or have ended of which cause."""
+    """An array, a sweep or commands: how many of its runs are in which state, or have ended of which cause."""
 
     submission: Submission
     counts: Mapping[str, int]  # state, or the cause of those that are over
@@ -109,15 +113,14 @@ def several(found: Several, now: float) -> str:
     if first is not None and first.state == "held":
         reason = held(str(submission.number), several=True)
     facts = [
-        ("array" if found.array else "sweep", f"{submission.number} ({number} runs)"),
+        (_what(found), f"{submission.number} ({number} run{'' if number == 1 else 's'})"),
         ("name", clean(submission.name)),
         ("command", clean(shlex.join(submission.argv))),
         ("folder", clean(submission.cwd)),
         ("runs", ", ".join(f"{count} {what}" for what, count in found.counts.items())),
         *(("failed" if place == 0 else "", _failure(run)) for place, run in enumerate(found.failures)),
         ("next", reason),
-        ("at once", None if submission.at_once is None else f"{submission.at_once} at most"),
-        *_asked(submission),
+        *asked(submission),
         ("submitted", moment(submission.submitted)),
     ]
     return _lines(facts)
@@ -138,9 +141,15 @@ def several_dict(found: Several) -> dict[str, object]:
             "after": submission.after,
             "at_once": submission.at_once,
         },
+        "asked": asked_dict(submission),
         "runs": dict(found.counts),
         "failures": [{"id": run_id(run), **asdict(run)} for run in found.failures],
     }
+
+
+def _what(found: Several) -> str:
+    """What people call it. The commands of a file have no words in common."""
+    return "array" if found.array else "sweep" if found.submission.argv else "commands"
 
 
 def _failure(run: RunRecord) -> str:
@@ -148,18 +157,19 @@ def _failure(run: RunRecord) -> str:
     return f"{run_id(run)}{f' ({clean(words)})' if words else ''}: {_cause(run)}"
 
 
-def _lines(facts: Sequence[tuple[str, str | None]]) -> str:
+def _lines(facts: Facts) -> str:
     return "\n".join(f"{left(name, 11)}{value}" for name, value in facts if value)
 
 
 def _called(run: RunRecord) -> str:
     if run.index is not None:
         return f"{run.number} ({run.key}), {run.index} of array {run.submission}"
-    among = f", of sweep {run.submission}" if run.submission not in (None, run.number) else ""
+    what = "sweep" if run.parameters else "commands"
+    among = f", of {what} {run.submission}" if run.submission not in (None, run.number) else ""
     return f"{run.number} ({run.key}){among}"
 
 
-def _waiting(entry: Entry | None, now: float) -> list[tuple[str, str | None]]:
+def _waiting(entry: Entry | None, now: float) -> Facts:
     return [] if entry is None or entry.reason is None else [("why", _why(entry, now))]
 
 
@@ -181,38 +191,20 @@ def _earlier(number: int, attempt: Attempt) -> str:
     return f"{number}: {attempt.cause}{code}, ended {moment(attempt.ended) or 'nobody knows when'}"
 
 
-def _asked(submission: Submission | None) -> list[tuple[str, str | None]]:
-    """What was said of when it may start, and what is to follow its end."""
-    if submission is None:
-        return []
-    rule = submission.retrying
-    causes = f" after {', '.join(sorted(rule.causes))}" if rule.causes else ""
-    return [
-        ("begin", f"not before {moment(submission.begin)}" if submission.begin is not None else None),
-        ("follows", _follows(submission)),
-        ("retries", f"{rule.times} at most{causes}" if rule.times else None),
-        ("requeued", "if the machine goes down while it runs" if submission.requeue else None),
-        ("snapshot", clean(submission.frozen) if submission.frozen else None),
-    ]
-
-
-def _follows(submission: Submission) -> str | None:
-    if not submission.after:
-        return None
-    return (
-        f"{', '.join(map(str, submission.after))} ({'however it ends' if submission.after_any else 'if it ends well'})"
-    )
-
-
-def moment(at: float | None) -> str:
-    """A time of day with its date, in the reader's time zone; "" for none."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at is not None else ""
-
-
 def _cause(run: RunRecord) -> str | None:
     ending = f"exit code {run.exit}" if run.exit is not None else f"signal {run.signal}" if run.signal else None
-    known = [str(run.cause) if run.cause else None, ending, clean(run.note) if run.note else None]
-    return ", ".join(part for part in known if part) or None
+    note = clean(run.note) if run.note else None
+    cause = str(run.cause) if run.cause else None
+    if run.cause is Cause.CANCELLED:
+        cause, ending, note = _cancelled(run, ending, note)
+    return ", ".join(part for part in (cause, ending, note) if part) or None
+
+
+def _cancelled(run: RunRecord, ending: str | None, note: str | None) -> tuple[str | None, str | None, str | None]:
+    """Not twice that it was, nor the signal by which whatever is cancelled ends."""
+    cause = None if note and note.startswith(Cause.CANCELLED) else str(Cause.CANCELLED)
+    ordered = run.submission is not None and note == _TOLD_TO_END
+    return cause, None if run.exit is None else ending, None if ordered else note
 
 
 def _row(run: RunRecord) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Chaos: people queue runs on a scripted machine while everything around them is killed, frozen, wiped and filled.
+"""Chaos: people queue runs on a scripted machine while everything is killed, frozen, wiped, filled, and set wrong.
 
     python -m chaos.campaign --seed 1 --faults 10000      as many rounds as that takes; `make chaos` starts it
     python -m chaos.campaign --round 1234                  one round again
+    python -m chaos.campaign --often clock-step            half of the faults are of that kind
 
 A round is drawn from its seed (:mod:`chaos.schedule`), carried out, and brought to an end; then the promises are
 checked (:mod:`chaos.checker`). Exits with 1 if one was broken, and says where everything of that round was kept.
@@ -21,12 +22,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.checker import Findings, check, shown
+from chaos.clock import Clock
 from chaos.schedule import FAULTS, Machine, Schedule, draw
 from chaos.stage import Round
 from chaos.world import HERE, World
@@ -54,9 +56,9 @@ class Done:
     findings: Findings
 
 
-def play(schedule: Schedule, people: Sequence[Person], folder: Path, marker: Path) -> tuple[Done, World]:
+def play(schedule: Schedule, people: Sequence[Person], folder: Path, marker: Path, clock: Clock) -> tuple[Done, World]:
     """One round, from its first step to its findings."""
-    world = World(folder, schedule.machine, people, marker)
+    world = World(folder, schedule.machine, people, marker, clock)
     world.build()
     world.give_small_disk(people[-1])
     stage = Round(world, schedule)
@@ -81,6 +83,7 @@ def play(schedule: Schedule, people: Sequence[Person], folder: Path, marker: Pat
             hits=hits,
             findings=check(facts),
         )
+        (folder / "findings").write_text("".join(f"{text}\n" for text in itertools.chain(*done.findings)))
     finally:
         reap(folder)
         if world.small_disks:
@@ -159,11 +162,16 @@ def people_in(folder: Path, accounts: Sequence[pwd.struct_passwd], installation:
     return found
 
 
+def installed(folder: Path) -> Clock:
+    """gpujobs in a new folder, for everybody, and the clock by which it goes there."""
+    folder.mkdir()
+    copy_installation(folder)
+    return Clock(folder)
+
+
 def rounds(options: argparse.Namespace, base: Path) -> tuple[Counter[str], int, int]:
     """Rounds until there were enough faults: which there were, how many actions, and how many violations."""
-    installation = base / "installation"
-    installation.mkdir()
-    copy_installation(installation)
+    clock = installed(base / "installation")
     marker = built(base)
     if marker is None:
         sys.exit("there is no C compiler here to build the jobs with")
@@ -172,11 +180,10 @@ def rounds(options: argparse.Namespace, base: Path) -> tuple[Counter[str], int, 
     actions = broken = 0
     with residents(4) as accounts:
         for seed in itertools.count(first):
-            schedule = draw(seed, options.steps, options.density)
+            schedule = draw(seed, options.steps, options.density, faults=often(options.often))
             folder = base / f"round{seed}"
-            done, world = play(
-                schedule, people_in(folder, accounts[: schedule.machine.people], installation), folder, marker
-            )
+            people = people_in(folder, accounts[: schedule.machine.people], clock.installation)
+            done, world = play(schedule, people, folder, marker, clock)
             total, actions, broken = total + done.hits, actions + done.actions, broken + len(done.findings.violations)
             tell(said(done))
             if options.keep is not None and (done.findings.violations or options.keep_all):
@@ -186,6 +193,12 @@ def rounds(options: argparse.Namespace, base: Path) -> tuple[Counter[str], int, 
             if options.round is not None or total.total() >= options.faults:
                 return total, actions, broken
     raise AssertionError("there is always another seed")
+
+
+def often(kinds: Sequence[str]) -> Mapping[str, int]:
+    """The faults, these kinds of them as often as all others together."""
+    rest = sum(weight for kind, weight in FAULTS.items() if kind not in kinds)
+    return {kind: rest // len(kinds) if kind in kinds else weight for kind, weight in FAULTS.items()}
 
 
 def tell(line: str) -> None:
@@ -203,6 +216,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--round", type=int, help="carry out the round of this seed only")
     parser.add_argument("--steps", type=int, default=320, help="of a round")
     parser.add_argument("--density", type=float, default=14.0, help="steps in a second, if the machine keeps up")
+    parser.add_argument(
+        "--often", action="append", choices=FAULTS, default=[], help="half of the faults are of this kind"
+    )
     parser.add_argument("--keep", type=Path, help="keep everything of a round that broke a promise in this folder")
     parser.add_argument("--keep-all", action="store_true", help="and of every other round")
     options = parser.parse_args(arguments)

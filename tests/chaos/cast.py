@@ -19,6 +19,7 @@ class Seen(NamedTuple):
     pid: int
     start: int
     parent: int
+    group: int
     session: int
     uid: int
     name: str
@@ -58,7 +59,7 @@ def _seen(pid: int, uid: int, environment: bytes, homes: Collection[tuple[str, P
     person = next((name for name, folder in homes if str(folder) == home), "")
     name = text.partition("(")[2].rpartition(")")[0]
     key = variable(environment, "GPUJOBS_RUN_ID")
-    return Seen(pid, int(fields[19]), int(fields[1]), int(fields[3]), uid, name, tuple(words), person, key)
+    return Seen(pid, int(fields[19]), *map(int, fields[1:4]), uid, name, tuple(words), person, key)
 
 
 def variable(environment: bytes, name: str) -> str | None:
@@ -108,8 +109,9 @@ def _has_open(pid: int, ending: str) -> bool:
 
 
 def readers(seen: Collection[Seen]) -> list[Seen]:
-    """The processes that read the driver for somebody."""
-    return [one for one in seen if "gpujobs.machine.readerchild" in one.words]
+    """The processes that read the driver for somebody: programs of their own, or forks of an agent or a supervisor."""
+    forks = [one for one in seen if one.group == one.pid != one.session and (_is_agent(one) or one.number is not None)]
+    return [*(one for one in seen if "gpujobs.machine.readerchild" in one.words), *forks]
 
 
 def jobs(seen: Collection[Seen]) -> list[Seen]:

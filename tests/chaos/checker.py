@@ -17,6 +17,7 @@ SECOND = 10**9
 NOTEBOOK = 35 * SECOND  # a notebook looks after its claim twice a minute
 WIPED = 5 * SECOND  # so long after a cleaner somebody may not have noticed yet that a claim is gone
 NOTICED = 5 * SECOND  # within so long everybody has seen who is on a device
+SLOW = 60.0  # seconds; more does not pass between the last mark of a program and its supervisor's notice of its end
 OURS = frozenset({"lost", "ok", "failed", "cancelled", "time-limit", "not-started", "cuda-oom", "host-oom"})
 
 
@@ -29,6 +30,7 @@ class Hit(NamedTuple):
     number: int | None = None  # of the run
     key: str | None = None  # of the run
     tag: str | None = None
+    detail: str | None = None
 
 
 class Command(NamedTuple):
@@ -80,7 +82,7 @@ def check(facts: Facts) -> Findings:
             found.excused.append(f"{text}; {(two.begin - wipes[-1].at) / SECOND:.3f} s after a {wipes[-1].kind}")
         else:
             found.violations.append(text)
-    for look in (_barred, _accounted, _ended, _attempts, _marks, _followed, _crowded, _causes):
+    for look in (_barred, _accounted, _ended, _attempts, _marks, _times, _followed, _crowded, _causes):
         found.violations.extend(look(facts))
     found.violations.extend(facts.leftovers)
     return found
@@ -196,6 +198,22 @@ def _marks(facts: Facts) -> Iterator[str]:
             yield f"{name} is said never to have started ({record['cause']}, {record['note']}), and it has marks"
         if record["cause"] == "failed" and record["exit"] not in (None, last[-1].code if last else None):
             yield f"{name} failed with {record['exit']}, and its marks tell {[life.code for life in last]}"
+
+
+def _times(facts: Facts) -> Iterator[str]:
+    """How long something took is no matter of the wall clock, which may have been set meanwhile."""
+    by_key = {(life.key, life.attempt): life for life in facts.lives}
+    for person, record in _runs(facts):
+        name = f"run {record['number']} ({_tag(record)}) of {person}"
+        for what in ("wait", "wall"):
+            if (record[what] or 0.0) < 0:
+                yield f"{name} has a {what} of {record[what]} s"
+        life = by_key.get((record["key"], record["attempt"]))
+        if life is None or record["wall"] is None:
+            continue
+        lasted = (life.last - life.begin) / SECOND
+        if record["wall"] > lasted + SLOW:
+            yield f"{name} is said to have run for {record['wall']:.1f} s, and its marks tell {lasted:.1f} s"
 
 
 # ---- order --------------------------------------------------------------------------------------------------------

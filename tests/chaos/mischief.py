@@ -20,6 +20,8 @@ from people import Person
 Later = Callable[[float, Callable[[], None]], None]
 KILL, STOP, GO_ON = signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT
 _FOLDERS = (".", "runs", "submissions", "bell")
+_LONGEST_STEP = 3 * 86400.0  # seconds that the clock is set forward or back at once
+_FORWARD, _BACK = 0.45, 0.9  # shares of these steps, one after the other; with the others the clock is put right
 
 
 def strike(world: World, step: Step, later: Later) -> list[Hit]:
@@ -172,6 +174,25 @@ def _lose_card(world: World, step: Step, later: Later) -> list[Hit]:
     return [Hit(now(), step.kind)]
 
 
+# ---- the wall clock -----------------------------------------------------------------------------------------------
+
+
+def _step_clock(world: World, step: Step, later: Later) -> list[Hit]:
+    """Minutes to days forward, seconds to days back, or to the right time: as when somebody, or NTP, sets it."""
+    if step.pick < _FORWARD:
+        world.clock.step(_between(60.0, step.size))
+    elif step.pick < _BACK:
+        world.clock.step(-_between(1.0, step.size))
+    else:
+        world.clock.set(0.0)
+    return [Hit(now(), step.kind, detail=f"{world.clock.off:+.0f} s")]
+
+
+def _between(least: float, size: float) -> float:
+    """Short steps are as likely as long ones, by their orders of magnitude."""
+    return least * (_LONGEST_STEP / least) ** size
+
+
 _KINDS: Mapping[str, Callable[[World, Step, Later], list[Hit]]] = {
     "kill-agent": _kill(lambda _, seen: cast.agents(seen)),
     "kill-supervisor": _kill(lambda _, seen: cast.supervisors(seen)),
@@ -187,4 +208,5 @@ _KINDS: Mapping[str, Callable[[World, Step, Later], list[Hit]]] = {
     "read-only": _make_read_only,
     "driver-hangs": _hang,
     "card-lost": _lose_card,
+    "clock-step": _step_clock,
 }

@@ -90,10 +90,13 @@ FAULTS: Mapping[str, int] = {
     "read-only": 3,
     "driver-hangs": 1,
     "card-lost": 4,
+    "clock-step": 9,
 }
 # The smallest campaign: people submit, and agents and supervisors are killed.
 FEW_ACTIONS: Mapping[str, int] = {"submit": 1}
 FEW_FAULTS: Mapping[str, int] = {"kill-agent": 1, "kill-supervisor": 1}
+# The wall clock is set again and again, and agents and supervisors are killed between.
+CLOCK_FAULTS: Mapping[str, int] = {"clock-step": 4, "kill-agent": 1, "kill-supervisor": 1}
 
 
 def draw(

@@ -156,6 +156,7 @@ class Round:
             heapq.heappop(self._due)[2]()
         for one in self.world.everybody():
             cast.send(one, signal.SIGCONT)
+        self.world.clock.set(self.world.clock.furthest)  # so that the time of all that waits for a time has come
         for typed in self._running():
             typed.kill_at = None
         for person in self.world.people:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chaos.campaign import built, people_in, play, residents, said
+from chaos.campaign import built, installed, people_in, play, residents, said
 from chaos.checker import Barred, Command, Facts, Hit, check
 from chaos.marks import Life, cpus_in, lives
-from chaos.schedule import FEW_ACTIONS, FEW_FAULTS, GIB, Schedule, Wish, draw
+from chaos.schedule import ACTIONS, CLOCK_FAULTS, FEW_ACTIONS, FEW_FAULTS, GIB, Schedule, Wish, draw
 
 SECOND = 10**9
 
@@ -33,7 +33,8 @@ def record(key: str = "a", number: int = 1, **other: Any) -> dict[str, Any]:
     argv = ["marker", "marks", f"t{key}"]
     values = {"key": key, "number": number, "submission": number, "argv": argv, "state": "done", "cause": "ok"}
     more: dict[str, Any] = {"exit": 0, "signal": None, "note": None, "started": 1.0, "attempt": 1, "earlier": []}
-    return values | more | other
+    times = {"wait": 0.0, "wall": 1.0}
+    return values | more | times | other
 
 
 def wish(tag: str, **other: Any) -> Wish:
@@ -146,6 +147,14 @@ WRONG = {
         altered(records=runs(record("a", cause="not-started", started=None, exit=None), record("b", 2)), lives=[]),
         "was not started",
     ),
+    "a run waited less than nothing": (
+        altered(records=runs(record("a", wait=-5.0), record("b", 2))),
+        "a wait of -5.0 s",
+    ),
+    "a run took longer than its program": (
+        altered(records=runs(record("a", wall=86401.0), record("b", 2))),
+        "said to have run for 86401.0 s, and its marks tell 1.0 s",
+    ),
     "something is left": (altered(leftovers=["pid 7 is still there"]), "pid 7 is still there"),
 }
 
@@ -217,20 +226,26 @@ def place(shared_folder: Path, marker: Path) -> Path:
     return shared_folder
 
 
-def violations(schedule: Schedule, place: Path, installation: Path) -> list[str]:
+def violations(schedule: Schedule, place: Path) -> list[str]:
+    clock = installed(place / "installation")
     with residents(schedule.machine.people) as accounts:
-        people = people_in(place / "round", accounts, installation)
-        done, _ = play(schedule._replace(natural=False), people, place / "round", place / "marker")
+        people = people_in(place / "round", accounts, clock.installation)
+        done, _ = play(schedule._replace(natural=False), people, place / "round", place / "marker", clock)
     assert done.hits.total() > 0, said(done)  # else the campaign has lost sight of whom it was to meet
     return done.findings.violations
 
 
 @pytest.mark.slow
-def test_submissions_survive_kills_of_agents_and_supervisors(place: Path, installation: Path) -> None:
-    assert violations(draw(11, 40, 6.0, FEW_ACTIONS, FEW_FAULTS, people=2), place, installation) == []
+def test_submissions_survive_kills_of_agents_and_supervisors(place: Path) -> None:
+    assert violations(draw(11, 40, 6.0, FEW_ACTIONS, FEW_FAULTS, people=2), place) == []
+
+
+@pytest.mark.slow
+def test_a_clock_that_is_set_again_and_again_breaks_no_promise(place: Path) -> None:
+    assert violations(draw(31, 45, 8.0, ACTIONS, CLOCK_FAULTS), place) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [21, 22])
-def test_a_round_of_everything_keeps_every_promise(seed: int, place: Path, installation: Path) -> None:
-    assert violations(draw(seed, 45, 12.0), place, installation) == []
+def test_a_round_of_everything_keeps_every_promise(seed: int, place: Path) -> None:
+    assert violations(draw(seed, 45, 12.0), place) == []

@@ -16,6 +16,7 @@ from typing import Any
 
 from chaos import cast
 from chaos.checker import Barred
+from chaos.clock import Clock
 from chaos.schedule import MEMORY, Machine, Wish
 from people import Person, Program
 
@@ -79,6 +80,7 @@ class World:
     machine: Machine
     people: Sequence[Person]
     marker: Path
+    clock: Clock  # of everybody's gpujobs
     typed: list[Typed] = field(default_factory=list)
     strangers: dict[int, tuple[int, int]] = field(default_factory=dict)  # device -> since, bytes
     lost: dict[int, int] = field(default_factory=dict)  # device -> since
@@ -90,6 +92,7 @@ class World:
 
     def build(self) -> None:
         """Its files; the people's homes are there already."""
+        self.clock.put_right()
         self.marks.touch()
         self.marks.chmod(0o666)
         (self.folder / "said").mkdir()

@@ -22,7 +22,7 @@ from people import Person
 from submitted import ended, shown
 from waiting import wait_until
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +75,12 @@ def until_told(name: str) -> str:
 @pytest.mark.slow
 def test_the_agent_goes_when_there_is_nothing_to_do(me: Person, host: Host) -> None:
     """And leaves nothing behind: no process, no ticket, no word in its log."""
-    assert ended(me, shell(me, "true")) == 0
+    id = shell(me, until_told("log"))
     process = agent(host)
     said = me.gpujobs("agent", "status")
     assert (said.returncode, said.stdout.startswith("running for ")) == (0, True)
+    (me.home / "go").touch()
+    assert ended(me, id) == 0
     wait_until(lambda: not procs.alive(process), PATIENCE)
     said = me.gpujobs("agent", "status")
     assert (said.returncode, said.stdout) == (0, "not running: nothing waits\n")

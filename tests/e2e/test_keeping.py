@@ -92,6 +92,7 @@ def test_somebody_at_a_terminal_is_asked(me, answer, code, left):
     submit(me, "--hold", "--", "true")
     with Screen([*GPUJOBS, "clean"], me.home) as screen:
         screen.expect("Remove them for good? [y/N]")
+        screen.rest()
         screen.type(answer)
         assert (screen.end(), runs(me)) == (code, left)
 

@@ -69,8 +69,8 @@ def see(me: Person, stand_in: StandIn) -> Callable[..., Seen]:
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> None:
-    """A site that waits half a second for the driver."""
-    (tmp_path / "site.toml").write_text('snapshot_deadline = "0.5s"\n')
+    """A site that waits for the driver only as long as a healthy one needs on a slow machine."""
+    (tmp_path / "site.toml").write_text('snapshot_deadline = "4s"\n')
 
 
 def cards(seen: Seen) -> list[tuple[int, str | None, str]]:
@@ -207,8 +207,8 @@ def test_a_count_that_fails_is_not_a_machine_without_cards(see: Callable[..., Se
 def test_a_call_that_never_returns_costs_its_deadline_and_its_card(impatient: None, see: Callable[..., Seen]) -> None:
     seen = see(conditions.HANG)
     assert [(one["index"], one["health"]) for one in seen.body["devices"]] == [(0, "ok"), (1, "unusable"), (2, "ok")]
-    assert seen.device("1")["reason"] == "did not answer within 0.5 s"
-    assert seen.words("1").endswith(" GPU 1 is unusable: did not answer within 0.5 s")
+    assert seen.device("1")["reason"] == "did not answer within 4 s"
+    assert seen.words("1").endswith(" GPU 1 is unusable: did not answer within 4 s")
     assert [seen.device(label)["memory_total"] for label in "02"] == [80 * GIB] * 2
     assert seen.code == 3
 
@@ -218,7 +218,7 @@ def test_a_driver_that_never_returns_costs_its_deadline_and_says_so(
     impatient: None, see: Callable[..., Seen], function: str
 ) -> None:
     seen = see(Condition("", faults=(fails(function, None, None), fails("nvmlInit", None, None))))
-    assert (seen.code, seen.text) == (3, "NVIDIA: driver does not answer (did not answer within 0.5 s)\n")
+    assert (seen.code, seen.text) == (3, "NVIDIA: driver does not answer (did not answer within 4 s)\n")
     assert seen.body["driver"]["state"] == "driver does not answer"
 
 
@@ -230,7 +230,7 @@ def test_ctrl_c_ends_a_status_whose_driver_never_returns(me: Person, stand_in: S
         wait_until(lambda: stuck(procs.children_by_parent(status.pid)))
         (reader,) = procs.children_by_parent(status.pid)
         status.send_signal(signal.SIGINT)
-        out, said = status.communicate(timeout=30)
+        out, said = status.communicate(timeout=60)
     assert (status.returncode, out, said.strip()) == (130, "", "")  # an end of line: behind the ^C of a terminal
     wait_until(lambda: not Path(f"/proc/{reader}").exists())
 
@@ -269,10 +269,17 @@ def test_sixteen_cards_are_all_there_with_their_processes(see: Callable[..., See
 
 def test_the_load_of_a_process_is_sampled_in_one_shot_too(see: Callable[..., Seen]) -> None:
     with conditions.BUSY.processes() as pids:
-        seen = see(conditions.BUSY, pids)
-    (process,) = seen.device("0")["processes"]
+        # On a machine that does much else it may not have had its turn while it was looked at.
+        process = wait_until(lambda: (one := only_process(see(conditions.BUSY, pids)))["cpu_percent"] != 0 and one)
     assert process["pid"] == pids[0]
     assert process["cpu_percent"] > 0
+
+
+def only_process(seen: Seen) -> dict[str, Any]:
+    """The one process of the first card."""
+    (process,) = seen.device("0")["processes"]
+    assert isinstance(process, dict)
+    return process
 
 
 def test_a_process_that_only_the_mps_list_has_is_shown(see: Callable[..., Seen]) -> None:

@@ -85,8 +85,10 @@ def test_logs_follow_from_before_the_start_to_the_end(me: Person) -> None:
     """Our own line about devices and cores comes first."""
     said(me, "submit", "--hold", "--gpu", "none", "--", "sh", "-c", "echo first; echo second; echo third")
     with me.start_gpujobs("logs", "-f", "1") as follower:
+        assert follower.stderr is not None
+        err = follower.stderr.readline()  # it waits
         said(me, "release", "1")
-        out, err = follower.communicate(timeout=30)
+        out, _ = follower.communicate(timeout=60)
     assert (follower.returncode, out.splitlines()[1:]) == (0, ["first", "second", "third"])
     assert "gpujobs show 1 says why" in err
     assert said(me, "logs", "-n", "1", "1") == "third\n"

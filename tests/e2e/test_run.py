@@ -17,6 +17,7 @@ import pytest
 
 from gpujobs.machine import procs
 from gpujobs.machine.board import Board, Claims
+from gpujobs.units import parse_cpu_list
 from people import Person
 from waiting import wait_until
 
@@ -70,6 +71,12 @@ SLEEP = "print('ready', flush=True)\nimport signal\nwhile True: signal.pause()"
 READ = "print('ready', flush=True)\nimport sys; sys.stdin.read()"
 
 
+def measured(person: Person, number: int = 1) -> None:
+    """Wait until it has been seen that a run uses memory of its devices: between two looks that is not known."""
+    path = person.home / f"state/runs/{number}/usage.jsonl"
+    wait_until(lambda: path.exists() and any(json.loads(line)["gpu_memory"] for line in path.read_text().splitlines()))
+
+
 # ---- what a job sees ------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +125,7 @@ def test_the_affinity_is_set_before_the_job_begins(me: Person, monkeypatch: pyte
     cpus = set(map(int, done.stdout.strip("{}\n").split(",")))
     assert done.returncode == 0
     assert cpus <= os.sched_getaffinity(0)
-    assert receipt(me)["cpus"] == ",".join(map(str, sorted(cpus))).replace("0,1", "0-1")
+    assert parse_cpu_list(receipt(me)["cpus"]) == cpus
 
 
 def test_the_kernel_takes_the_job_before_its_supervisor(me: Person) -> None:
@@ -129,8 +136,12 @@ def test_the_kernel_takes_the_job_before_its_supervisor(me: Person) -> None:
 @pytest.mark.slow
 def test_the_receipt_tells_what_it_took(me: Person) -> None:
     """Measured while it ran."""
-    code = "import time\nblock = b'x' * 50_000_000\nwhile time.process_time() < 0.6: pass"
-    assert me.gpujobs("run", "--gpu", "2", *python(USE + code)).returncode == 0
+    code = "import time\nblock = b'x' * 50_000_000\nwhile time.process_time() < 0.6: pass\n" + READ
+    with me.start_gpujobs("run", "--gpu", "2", *python(USE + code), stdin=subprocess.PIPE) as run:
+        begun(run)
+        measured(me)
+        run.communicate()
+    assert run.returncode == 0
     took = receipt(me)
     assert (took["cause"], took["exit"], took["peak_gpu_memory"]) == ("ok", 0, 4 * 2**30)
     assert took["cpu_seconds"] >= 0.5
@@ -226,20 +237,22 @@ def test_a_run_inside_a_run_does_not_wait_for_its_parent(me: Person) -> None:
 # ---- how it ends -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_time_limit(me: Person) -> None:
     """TERM first, so that a job can save what it has; then 124."""
-    code = "import signal,sys\nsignal.signal(signal.SIGTERM, lambda *a: (print('saved'), sys.exit(0)))\nsignal.pause()"
-    done = me.gpujobs("run", "--time", "0.5s", *python(code))
+    code = "trap 'echo saved; exit 0' TERM; while :; do sleep 0.05; done"
+    done = me.gpujobs("run", "--time", "2s", "--", "sh", "-c", code)
     assert (done.returncode, done.stdout) == (124, "saved\n")
     assert receipt(me)["cause"] == "time-limit"
 
 
+@pytest.mark.slow
 def test_a_job_that_ignores_term_is_killed_after_its_grace(me: Person) -> None:
     """The grace is a setting."""
     (me.home / "config").mkdir()
     (me.home / "config/config.toml").write_text('grace = "0.2s"')
-    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEP
-    assert me.gpujobs("run", "--time", "0.5s", *python(code)).returncode == 124
+    code = "trap '' TERM; while :; do sleep 0.05; done"
+    assert me.gpujobs("run", "--time", "2s", "--", "sh", "-c", code).returncode == 124
     assert receipt(me)["signal"] == signal.SIGKILL
 
 
@@ -249,7 +262,7 @@ def test_ending_the_supervisor_ends_the_job(me: Person, number: signal.Signals) 
     with me.start_gpujobs("run", *python(SLEEP)) as run:
         begun(run)
         run.send_signal(number)
-        assert run.wait(30) == 128 + signal.SIGTERM
+        assert run.wait(60) == 128 + signal.SIGTERM
     assert (receipt(me)["cause"], claims().leases) == ("cancelled", ())
 
 
@@ -261,7 +274,7 @@ def test_ending_the_wait_gives_up_the_ticket(me: Person, number: signal.Signals)
         with me.start_gpujobs("run", "--", "true") as second:
             wait_until(lambda: claims().tickets)
             second.send_signal(number)
-            assert second.wait(30) == 128 + number
+            assert second.wait(60) == 128 + number
         assert (claims().tickets, receipt(me, 2)["cause"]) == ((), "cancelled")
         first.communicate()
 
@@ -342,20 +355,32 @@ def test_what_outlives_a_killed_supervisor_keeps_the_lease(me: Person) -> None:
 @pytest.mark.slow
 def test_the_lease_goes_only_when_the_memory_is_back(me: Person, four_gpus: Path) -> None:
     """A driver may take a while."""
-    four_gpus.write_text("release_delay = 1\n" + FOUR)
-    with me.start_gpujobs("run", "--gpu", "0", *python(USE + "import time; time.sleep(0.4)\nprint('ready')")) as run:
+    four_gpus.write_text("release_delay = '1h'\n" + FOUR)
+    with me.start_gpujobs("run", "--gpu", "0", *python(USE + READ), stdin=subprocess.PIPE) as run:
         begun(run)
-        wait_until(lambda: claims().leases and not procs.descendants(run.pid, frozenset(_ours(run.pid))))
-        assert len(claims().leases) == 1
-        assert run.wait(30) == 0
+        measured(me)
+        assert run.stdin is not None
+        run.stdin.close()
+        wait_until(lambda: not procs.descendants(run.pid, frozenset(_ours(run.pid))))
+        assert (run.poll(), len(claims().leases)) == (None, 1)
+        aside = four_gpus.with_name("aside")
+        aside.write_text(FOUR)
+        aside.rename(four_gpus)
+        assert run.wait(60) == 0
     assert receipt(me)["note"] is None
 
 
 def _ours(pid: int) -> list[int]:
     """The children of a supervisor that carry its own command line: the driver's reader, and the keeper."""
     mine = Path(f"/proc/{pid}/cmdline").read_bytes()
-    children = [process.pid for process in procs.descendants(pid)]
-    return [child for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == mine]
+    return [process.pid for process in procs.descendants(pid) if _command(process.pid) == mine]
+
+
+def _command(pid: int) -> bytes | None:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended since
+        return None
 
 
 @pytest.mark.slow
@@ -363,9 +388,12 @@ def test_memory_that_does_not_come_back_is_named(me: Person, four_gpus: Path) ->
     """The device then shows it, so nobody is put there."""
     four_gpus.write_text(FOUR + '[[faults]]\nkind = "stuck"\ndevice = 0\n')
     Path(os.environ["GPUJOBS_SITE_CONFIG"]).write_text('memory_deadline = "0.5s"')
-    done = me.gpujobs("run", "--gpu", "0", *python(USE + "import time; time.sleep(0.4)"))
-    assert done.returncode == 0
-    assert "GPU 0 still holds 4.0GiB" in done.stderr
+    with me.start_gpujobs("run", "--gpu", "0", *python(USE + READ), stdin=subprocess.PIPE) as run:
+        begun(run)
+        measured(me)
+        _, said = run.communicate()
+    assert run.returncode == 0
+    assert "GPU 0 still holds 4.0GiB" in said
     assert (
         "GPU 0 has 4.0GiB in use that no visible process explains"
         in me.gpujobs("run", "--gpu", "0", "--no-wait", "--", "true").stderr
@@ -401,7 +429,8 @@ def test_a_slow_reader_gets_everything(me: Person) -> None:
 @pytest.mark.slow
 def test_an_end_that_comes_with_the_limit_keeps_its_code(me: Person) -> None:
     """A supervisor that slept over both sees the end first."""
-    with me.start_gpujobs("run", "--time", "1s", *python(f"{READ}\nsys.exit(3)"), stdin=subprocess.PIPE) as run:
+    job = ("--", "sh", "-c", "echo ready; read line; exit 3")
+    with me.start_gpujobs("run", "--time", "3s", *job, stdin=subprocess.PIPE) as run:
         begun(run)
         run.send_signal(signal.SIGSTOP)
         assert run.stdin is not None
@@ -409,9 +438,9 @@ def test_an_end_that_comes_with_the_limit_keeps_its_code(me: Person) -> None:
         job = procs.identify(claims().leases[0].session or 0)
         wait_until(lambda: job is None or procs.state(job) == "Z")
         begin = time.monotonic()
-        wait_until(lambda: time.monotonic() - begin > 1.2)  # the limit passes while nobody looks
+        wait_until(lambda: time.monotonic() - begin > 3)  # the limit passes while nobody looks
         run.send_signal(signal.SIGCONT)
-        assert run.wait(30) == 3
+        assert run.wait(60) == 3
     assert receipt(me)["cause"] == "failed"
 
 
@@ -423,7 +452,7 @@ def test_ended_children_are_seen_whatever_our_parent_did_with_their_signal(me: P
     ):
         words = [sys.executable, "-P", "-m", "gpujobs", "run", "-q", "--", "sh", "-c", "exit 3"]
         code = f"import os, signal; {how}; os.execv({sys.executable!r}, {words!r})"
-        assert me.run(sys.executable, "-c", code, timeout=20).returncode == 3
+        assert me.run(sys.executable, "-c", code).returncode == 3
 
 
 @pytest.mark.slow
@@ -435,7 +464,7 @@ def test_a_wiped_board_is_restored_at_once(me: Person) -> None:
             wait_until(lambda: claims().tickets)
             board = Path(os.environ["GPUJOBS_BOARD_DIR"])
             for path in board.iterdir():
-                path.unlink()
+                path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # a holder may have restored its claim already
                 board.rmdir()
             wait_until(lambda: claims().leases and claims().tickets)
@@ -451,15 +480,15 @@ def test_a_run_inside_a_run_does_not_wait_for_one_that_waits_for_it(me: Person) 
         begun(outer)
         with me.start_gpujobs("run", "--gpus", "4", "--", "true") as wide:
             assert "this would wait for ever" in outer.communicate()[1]
-            assert wide.wait(30) == 0
+            assert wide.wait(60) == 0
 
 
 def test_what_forks_faster_than_we_count_is_ended(me: Person) -> None:
     """By its group, and long before it would give up by itself."""
     (me.home / "config").mkdir()
     (me.home / "config/config.toml").write_text('grace = "0.3s"')
-    code = "import os, time\nend = time.time() + 60\nwhile time.time() < end:\n if os.fork(): os._exit(0)"
-    me.gpujobs("run", "--gpu", "none", *python(code), timeout=30)
+    code = "import os, time\nend = time.time() + 280\nwhile time.time() < end:\n if os.fork(): os._exit(0)"
+    me.gpujobs("run", "--gpu", "none", *python(code))
     assert claims().leases == ()
     assert receipt(me)["state"] == "done"
     assert "SIGKILL" not in (receipt(me)["note"] or "")

@@ -49,6 +49,7 @@ hidden = true
 pid = 5000003
 """
 HANG = f'{LAB}\n[[faults]]\nkind = "hang"\n'
+PATIENCE = 5  # seconds
 # Uses the first device, says so, and computes until it is killed.
 BUSY = """
 from gpujobs.testing import use_gpu_memory
@@ -61,10 +62,16 @@ while True:
 
 @pytest.fixture
 def lab(scenario: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A machine with a card, a slice and three strangers; of its driver an answer is expected within three seconds."""
+    """A machine with a card, a slice and three strangers, whose driver has all the time it needs."""
     scenario(LAB)
-    (tmp_path / "site.toml").write_text('snapshot_deadline = "3s"\n')
+    (tmp_path / "site.toml").write_text('snapshot_deadline = "60s"\n')
     return lambda text: _replaced(scenario, text)
+
+
+@pytest.fixture
+def impatient(lab: Callable[[str], Path], tmp_path: Path) -> None:
+    """A site that waits for the driver only as long as a healthy one needs on a slow machine."""
+    (tmp_path / "site.toml").write_text(f'snapshot_deadline = "{PATIENCE}s"\n')
 
 
 def _replaced(scenario: Callable[[str], Path], text: str) -> Path:
@@ -293,7 +300,7 @@ def test_a_watch_for_programs_is_a_line_a_frame_and_ends_with_its_reader(
         assert first["taken_at"] < second["taken_at"]
         watch.stdout.close()
         assert watch.stderr.read() == ""
-        assert watch.wait(30) == 0
+        assert watch.wait(60) == 0
 
 
 def test_ctrl_c_ends_a_watch_without_failing(me: Person, lab: Callable[[str], Path]) -> None:
@@ -302,7 +309,7 @@ def test_ctrl_c_ends_a_watch_without_failing(me: Person, lab: Callable[[str], Pa
         assert watch.stdout is not None
         lines = [watch.stdout.readline() for _ in range(60)]
         watch.send_signal(signal.SIGINT)
-        _, said = watch.communicate(timeout=30)
+        _, said = watch.communicate(timeout=60)
     assert (watch.returncode, said) == (0, "")
     text = "".join(lines)
     assert text.count("gpujobs on") >= 2
@@ -313,7 +320,7 @@ def test_ctrl_c_ends_a_watch_without_failing(me: Person, lab: Callable[[str], Pa
 def test_a_watch_on_a_terminal_follows_its_size(me: Person, lab: Callable[[str], Path]) -> None:
     """Painted anew at once; and Ctrl-C ends it."""
     with terminal(me, "--watch", "60") as shell:
-        shell.expect(f"| gpujobs on {os.uname().nodename}")
+        shell.expect(f"| gpujobs on {os.uname().nodename[:20]}")
         shell.expect("+" + "-" * 78 + "+")
         shell.resize(100)
         shell.expect("+" + "-" * 98 + "+")
@@ -353,13 +360,16 @@ def test_cpu_loads_of_a_watch_are_those_between_its_frames(me: Person, busy: int
         watch.kill()
     seen = [frame["devices"][0]["processes"][0] for frame in frames]
     assert [process["pid"] for process in seen] == [busy] * 3
-    assert all(process["cpu_percent"] > 0 for process in seen)
+    assert None not in [process["cpu_percent"] for process in seen]
+    assert seen[2]["cpu_percent"] > 0
     between = seen[2]["cpu_seconds"] - seen[1]["cpu_seconds"], seen[2]["elapsed"] - seen[1]["elapsed"]
     assert seen[2]["cpu_percent"] == pytest.approx(100 * between[0] / between[1])
 
 
 @pytest.mark.slow
-def test_when_the_driver_falls_silent_the_last_reading_stays(me: Person, lab: Callable[[str], Path]) -> None:
+def test_when_the_driver_falls_silent_the_last_reading_stays(
+    me: Person, lab: Callable[[str], Path], impatient: None
+) -> None:
     """With its age, and the state of the driver."""
     with me.start(*GPUJOBS, "status", "--json", "--watch", "0.1") as watch:
         assert watch.stdout is not None
@@ -368,34 +378,36 @@ def test_when_the_driver_falls_silent_the_last_reading_stays(me: Person, lab: Ca
         frames = (json.loads(line) for line in watch.stdout)
         stale = next(frame for frame in frames if frame["driver"]["state"] != "ok")
         assert stale["driver"]["state"] == "driver does not answer"
-        assert stale["driver"]["message"] == "did not answer within 3 s"
+        assert stale["driver"]["message"] == f"did not answer within {PATIENCE} s"
         assert pids(stale) == pids(good)
-        assert stale["time"] - stale["taken_at"] >= 3
+        assert stale["time"] - stale["taken_at"] >= PATIENCE
         lab(LAB)
         assert next(frames)["driver"]["state"] == "ok"
         watch.kill()
 
 
 @pytest.mark.slow
-def test_on_a_terminal_the_age_of_the_last_reading_is_in_plain_sight(me: Person, lab: Callable[[str], Path]) -> None:
+def test_on_a_terminal_the_age_of_the_last_reading_is_in_plain_sight(
+    me: Person, lab: Callable[[str], Path], impatient: None
+) -> None:
     """Also while nobody knows yet whether the driver is slow or dead."""
     with terminal(me, "--watch", "0.1", columns=100) as shell:
         shell.expect("| gpujobs on")
         lab(HANG)
         shell.expect("driver does not answer (waiting for it); last good reading, ")
-        shell.expect("driver does not answer (did not answer within 3 s); last good reading, ")
+        shell.expect(f"driver does not answer (did not answer within {PATIENCE} s); last good reading, ")
         shell.type(b"\x03")
         assert shell.end() == 0
 
 
 @pytest.mark.slow
-def test_whoever_waits_for_the_driver_is_told(me: Person, lab: Callable[[str], Path]) -> None:
+def test_whoever_waits_for_the_driver_is_told(me: Person, lab: Callable[[str], Path], impatient: None) -> None:
     """Once, on a terminal only; the driver's silence is in the exit code."""
     lab(HANG)
     with terminal(me) as shell:
         assert shell.end() == 3
         assert shell.look().count(b"gpujobs: waiting for the driver ...") == 1
-        assert b"NVIDIA: driver does not answer (did not answer within 3 s)" in shell.look()
+        assert f"NVIDIA: driver does not answer (did not answer within {PATIENCE} s)".encode() in shell.look()
     assert me.gpujobs("status").stderr == ""
 
 

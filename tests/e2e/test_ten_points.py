@@ -15,6 +15,7 @@ import pytest
 from conditions import EVERY_CODE, ILL, LAB, Table, fails
 from people import Person
 from screen import Screen
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow  # each point takes several commands
 
@@ -234,18 +235,24 @@ def test_point_06_cpu_loads_are_sampled_once_for_all_cards(me: Person, stand_in:
     """A process that is on sixteen cards has one load: sampled card by card, it would have sixteen."""
     with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as busy:
         everywhere = {"device": list(range(16)), "memory": "1GiB", "pid": busy.pid, "real": True}
-        body = told(me, env=stand_in({"devices": [{} for _ in range(16)], "strangers": [everywhere]}))
+        machine = stand_in({"devices": [{} for _ in range(16)], "strangers": [everywhere]})
+        # On a machine that does much else it may not have had its turn while it was looked at.
+        loads = wait_until(lambda: (found := loads_in(told(me, env=machine)))[0] != 0 and found)
         busy.kill()
-    loads = [process["cpu_percent"] for one in body["devices"] for process in one["processes"]]
     assert (len(loads), len(set(loads))) == (16, 1)
     assert loads[0] > 0
 
 
+def loads_in(body: Table) -> list[float]:
+    """The CPU load of every process."""
+    return [process["cpu_percent"] for one in body["devices"] for process in one["processes"]]
+
+
 def test_point_06_a_look_has_a_deadline_and_its_data_an_age(me: Person, stand_in: StandIn, tmp_path: Path) -> None:
-    (tmp_path / "site.toml").write_text('snapshot_deadline = "0.4s"\n')
+    (tmp_path / "site.toml").write_text('snapshot_deadline = "4s"\n')
     body = told(me, env=stand_in({"devices": [{}, {}], "faults": [fails("nvmlDeviceGetName", None, 1)]}), code=3)
-    assert [one["reason"] for one in body["devices"]] == [None, "did not answer within 0.4 s"]
-    assert body["time"] - body["taken_at"] >= 0.4
+    assert [one["reason"] for one in body["devices"]] == [None, "did not answer within 4 s"]
+    assert body["time"] - body["taken_at"] >= 4
 
 
 # ---- 7: memory that is held and not used -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from people import Person
 from submitted import ended, shown
 from waiting import wait_until
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 SITE = '[queue]\nyield_after = "3s"\n'
 
 
@@ -116,10 +116,9 @@ def test_a_run_whose_devices_idle_is_ended_and_one_that_works_is_not(me: Person)
     assert ended(me, idle) == 143
     run = shown(me, idle)
     assert (run["cause"], run["attempt"], run["note"].startswith("no load on its GPUs for ")) == ("idle", 1, True)
-    code = (
-        "from gpujobs.testing import use_gpu_memory; import time; use_gpu_memory('1GiB', utilisation=40); time.sleep(6)"
-    )
-    busy = submit(me, "--release-if-idle", "4s", "--", sys.executable, "-c", code)
+    load = "from gpujobs.testing import use_gpu_memory; use_gpu_memory('1GiB', utilisation=40)"
+    code = f"{load}; import time; time.sleep(12)"
+    busy = submit(me, "--release-if-idle", "8s", "--", sys.executable, "-c", code)
     assert (ended(me, busy), shown(me, busy)["cause"]) == (0, "ok")
 
 

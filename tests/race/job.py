@@ -20,11 +20,18 @@ def main() -> None:
     taken = [
         name for name in [*(f"gpu-{uuid}" for uuid in devices), *(f"cpu-{cpu}" for cpu in cpus)] if _taken(folder, name)
     ]
-    mark = {"pid": os.getpid(), "run": os.environ["GPUJOBS_RUN_ID"], "devices": devices, "cpus": cpus, "taken": taken}
+    who = {"pid": os.getpid(), "start": _start(), "run": os.environ["GPUJOBS_RUN_ID"]}
+    mark = who | {"devices": devices, "cpus": cpus, "taken": taken}
     path = os.path.join(folder, f"mark-{uuid.uuid4().hex}")
     _write(path, mark | {"begin": begin, "end": None})
     time.sleep(seconds)
     _write(path, mark | {"begin": begin, "end": time.monotonic()})
+
+
+def _start() -> int:
+    """When this process began: its number alone may be that of another one later."""
+    with open("/proc/self/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])
 
 
 def _range(part: str) -> range:
