@@ -26,7 +26,8 @@ def scripted(text: str = MACHINE) -> Iterator[dict[str, str]]:
         folder = Path(name)
         (folder / "machine.toml").write_text(text)
         yield {
-            **os.environ,
+            # Where Python may not keep what it has compiled, every start compiles again what was edited since.
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "GPUJOBS_SCENARIO": str(folder / "machine.toml"),
             "GPUJOBS_BOARD_DIR": str(folder / "board"),
             "GPUJOBS_STATE_DIR": str(folder / "state"),

@@ -96,7 +96,7 @@ def several(host: Host, submission: Submission) -> Several:
 def _running(leases: Sequence[Lease], own: Own) -> list[Entry]:
     ours = {lease.id for lease in own.leases.values()}
     others = (of_lease(lease) for lease in leases if lease.id not in ours)
-    return sorted((*own.running(), *others), key=lambda entry: (entry.since or own.now, entry.number or 0))
+    return sorted((*own.running(), *others), key=lambda entry: (int(entry.since or own.now), entry.number or 0))
 
 
 def _queued(host: Host, own: Own, leases: Sequence[Lease], snapshot: Snapshot) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import os
 import pwd
@@ -125,6 +126,7 @@ def copy_installation(target: Path) -> None:
             shutil.copytree(Path(spec.origin).parent, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(spec.origin, target)
+    compileall.compile_dir(target, quiet=2)  # or each command of those who may not write there would do so anew
     for path in target.rglob("*"):  # whatever the umask was when they were made
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
 

@@ -174,7 +174,7 @@ def test_ctrl_c_ends_a_job_with_one_line(name, tmp_path):
     """And with the signal, so that whoever started it can tell."""
     library()
     argv = [sys.executable, "-P", str(FOLDER / f"{name}.py"), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    argv += {"lms": ["--samples", "10000000"], "mnist_rnn": ["--synthetic"]}.get(name, [])
+    argv += {"lms": ["--samples", "300000"], "mnist_rnn": ["--synthetic"]}.get(name, [])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with Program(argv, env=os.environ | ENVIRONMENT, text=True, **pipes) as job:
         job.stdout.readline()  # it has begun

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from gpujobs.model import Request
 from gpujobs.queuemodel import Submission
 from gpujobs.records.store import Store
 from gpujobs.records.submissions import from_json
@@ -62,7 +63,7 @@ def submissions(store: Store) -> dict[int, Submission]:
             number=number,
             submitted=submitted,
             name=name,
-            request=alike.request._replace(name=name),
+            request=Request(name, *alike.request[1:]),
             after=() if after == "[]" else tuple(json.loads(after)),
         )
     return found
