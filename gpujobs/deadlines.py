@@ -15,6 +15,7 @@ class Due(StrEnum):
     WARNING = "the end of the time to save its work"
     HINT = "a word on Ctrl-C"
     CLAIM = "a look at the claim"
+    METER = "the first sample of the job"
 
 
 class Deadlines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 from gpujobs.errors import BoardError
@@ -26,6 +27,10 @@ class Holding:
     def claim(self) -> Lease:
         """What is held."""
         return self._lease.claim
+
+    def cpus(self, scripted: bool) -> frozenset[int]:
+        """The CPUs among them; of a scripted machine, as far as they exist here."""
+        return self.claim.cpus & frozenset(os.sched_getaffinity(0)) if scripted else self.claim.cpus
 
     def prepare(self) -> tuple[int, ...]:
         """Start the keeper; the descriptors that the job has to inherit."""

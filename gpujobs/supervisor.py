@@ -21,7 +21,7 @@ from gpujobs.family import Family
 from gpujobs.freeing import Freeing
 from gpujobs.holding import Holding
 from gpujobs.host import Host
-from gpujobs.machine import kernel, launch
+from gpujobs.machine import kernel, launch, meter
 from gpujobs.machine.meter import Meter
 from gpujobs.machine.streams import Log, Traffic
 from gpujobs.model import Snapshot
@@ -217,6 +217,10 @@ class Supervisor:
         # A folder that is being wiped may take what was just made along.
         self._clock.set(Due.CLAIM, _CLAIM_CHECK if self._holding.intact() else _KILL_AGAIN)
 
+    def _measure(self) -> None:
+        if self._meter:
+            self._meter.start()
+
     def _stop_asking(self) -> None:
         if self._welcome:
             self._ignore(self._welcome.descriptor)
@@ -263,7 +267,7 @@ class Supervisor:
                 self._program.argv,
                 environment=self._program.environment.variables,
                 cwd=self._program.cwd,
-                cpus=self._cpus(),
+                cpus=self._holding.cpus(self._host.topology.scripted),
                 keep=self._holding.prepare(),
                 streams=self._traffic.streams,
                 mark=self._program.mark,
@@ -284,16 +288,11 @@ class Supervisor:
         if look is not None:
             self._host.reader.prepare()
         self._meter = Meter(os.getpid(), self._others, lambda: self._holding.claim, look, self._folder.usage)
-        self._meter.start()
+        self._clock.set(Due.METER, meter.FIRST)
         self._reap()  # it may have ended before we listened
         if look is not None:
             self._welcome = Welcome(self._host, lambda: self._holding.claim, self._meter, self._limits)
             self._listen(self._welcome.descriptor, "board")
-
-    def _cpus(self) -> frozenset[int]:
-        """The granted CPUs; of a scripted machine, as far as they exist here."""
-        granted: frozenset[int] = self._holding.claim.cpus
-        return granted & frozenset(os.sched_getaffinity(0)) if self._host.topology.scripted else granted
 
     def _end_tree(self, number: int) -> None:
         self._events = [event for event in self._events if not isinstance(event, lifecycle.GraceOver)]
@@ -324,7 +323,7 @@ class Supervisor:
         if self._meter:
             self._meter.stop()
             seen = self._meter.seen
-        self._clock.clear(Due.GRACE, Due.KILL, Due.WARNING)
+        self._clock.clear(Due.GRACE, Due.KILL, Due.WARNING, Due.METER)
         self._stop_asking()
         patience = self._host.settings.policy.memory_deadline
         self._freeing = Freeing(self._look, self._turn.snapshot, self._holding.claim, seen, patience)
@@ -346,4 +345,5 @@ _WHAT_IS_DUE: dict[Due, Callable[[Supervisor], None]] = {
     Due.WARNING: Supervisor._end_warning,
     Due.HINT: Supervisor._hint,
     Due.CLAIM: Supervisor._check_claim,
+    Due.METER: Supervisor._measure,
 }

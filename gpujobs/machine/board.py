@@ -32,6 +32,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
 import threading
@@ -51,6 +52,7 @@ _SUSPENDED = "Tt"  # /proc's letters for stopped and traced
 _LOOKED_AT = 64  # that many tickets from the front are asked whether their waiter is suspended
 
 AnyClaim = TypeVar("AnyClaim", Ticket, Lease)
+State = Callable[[ProcessId], str | None]  # procs.state, or what that has just said
 
 __all__ = ["Board", "Claims", "HeldClaim", "Trouble", "new_id", "next_number", "with_state"]
 
@@ -192,8 +194,9 @@ class Board:
         tickets: list[Ticket] = []
         leases: list[Lease] = []
         troubles: list[Trouble] = []
+        state = functools.cache(procs.state)  # an agent has many tickets
         for name in self._names():
-            found = self._read_one(name)
+            found = self._read_one(name, state)
             if isinstance(found, Ticket):
                 tickets.append(found)
             elif isinstance(found, Lease):
@@ -202,7 +205,7 @@ class Board:
                 troubles.append(found)
         tickets.sort(key=lambda ticket: (ticket.number, ticket.id))
         leases.sort(key=lambda lease: (lease.since, lease.id))
-        front = map(with_state, tickets[:_LOOKED_AT])
+        front = (with_state(ticket, state) for ticket in tickets[:_LOOKED_AT])
         return Claims((*front, *tickets[_LOOKED_AT:]), tuple(leases), tuple(troubles))
 
     def present(self, ids: frozenset[str]) -> int:
@@ -218,7 +221,7 @@ class Board:
         except OSError as error:
             raise BoardError(f"the board {self.folder} cannot be read: {error.strerror}; {ADVICE}") from None
 
-    def _read_one(self, name: str) -> Ticket | Lease | Trouble | None:
+    def _read_one(self, name: str, state: State) -> Ticket | Lease | Trouble | None:
         path = self.folder / name
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -230,11 +233,13 @@ class Board:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or locks.is_free(descriptor):
                 return None
-            return self._read_live(path, descriptor, status)
+            return self._read_live(path, descriptor, status, state)
         finally:
             os.close(descriptor)
 
-    def _read_live(self, path: Path, descriptor: int, status: os.stat_result) -> Ticket | Lease | Trouble | None:
+    def _read_live(
+        self, path: Path, descriptor: int, status: os.stat_result, state: State
+    ) -> Ticket | Lease | Trouble | None:
         user = procs.user_name(status.st_uid)
         # The inode alone does not do: it is given to the next file, which may be another user's.
         key = (path.name, status.st_ino, status.st_uid, status.st_ctime_ns)
@@ -251,7 +256,7 @@ class Board:
             return Trouble(path, user, f"{error}; held by {locks.held_by(status)}", live=live)
         if isinstance(claim, Ticket):
             self._tickets[key] = claim
-        if not procs.alive(claim.holder) and (nuisance := locks.nuisance(_holders(claim), status)):
+        if not procs.lives(state(claim.holder)) and (nuisance := locks.nuisance(_holders(claim), status)):
             return Trouble(path, user, nuisance, live=False)
         return claim
 
@@ -315,7 +320,7 @@ def next_number(claims: Claims) -> int:
     return 1 + max((ticket.number for ticket in claims.tickets if ticket.number < 2**53), default=0)
 
 
-def with_state(ticket: Ticket) -> Ticket:
+def with_state(ticket: Ticket, state: State = procs.state) -> Ticket:
     """The ticket as its waiter is now: suspended, or able to take its turn."""
-    suspended = procs.state(ticket.holder) in tuple(_SUSPENDED)
+    suspended = state(ticket.holder) in tuple(_SUSPENDED)
     return replace(ticket, stopped=suspended)

@@ -19,7 +19,8 @@ from gpujobs.machine import procs
 from gpujobs.model import Device, GpuProcess, HostProcess, Lease, Snapshot
 
 # Short runs are seen at all, long ones cost next to nothing.
-_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
+FIRST = 0.1  # seconds after the job's start at which to start sampling: the shortest runs need not pay for a thread
+_PAUSES = (0.2, 0.5, 1.0, 2.0)
 _PAUSE = 5.0
 
 
@@ -60,7 +61,7 @@ class Meter:
         self.seen: set[int] = set()  # pids of the job that were on a device
 
     def start(self) -> None:
-        """Begin. Where no thread can be had, the run goes on unmeasured."""
+        """Begin, with a first sample. Where no thread can be had, the run goes on unmeasured."""
         with contextlib.suppress(RuntimeError):
             self._thread.start()
 
@@ -93,9 +94,10 @@ class Meter:
 
     def _run(self) -> None:
         pauses = iter(_PAUSES)
-        while not self._stop.wait(next(pauses, _PAUSE)):
+        while not self._stop.is_set():
             with contextlib.suppress(OSError):  # a machine too full for a reader of the driver: this sample is missed
                 self._keep(self._take())
+            self._stop.wait(next(pauses, _PAUSE))
 
     def _take(self) -> Sample:
         tree = procs.describe([process.pid for process in procs.descendants(self._supervisor, frozenset(self._skip()))])

@@ -90,7 +90,12 @@ def _thread_fields(pid: int, thread: str) -> bytes | None:
 
 def alive(process: ProcessId) -> bool:
     """Whether it still runs. A zombie does not: it holds no memory, no file and no lock."""
-    return (state(process) or "X") not in _DEAD
+    return lives(state(process))
+
+
+def lives(state: str | None) -> bool:
+    """Whether a process of which :func:`state` says this still runs."""
+    return (state or "X") not in _DEAD
 
 
 def send(process: ProcessId, number: int) -> bool:
