@@ -7,36 +7,24 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 
 from gpujobs import past
 from gpujobs.agent import presence
 from gpujobs.carry import Commission, Tell, finished, prepare, tell_ending
-from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, NoSuchDevice, StoreError
+from gpujobs.errors import EXIT_INTERRUPTED, GpujobsError, StoreError
 from gpujobs.host import Host
 from gpujobs.machine import procs, signals
-from gpujobs.model import Refusal, Snapshot, replace
+from gpujobs.model import replace
+from gpujobs.ordering import Order, ask
 from gpujobs.outcome import Limits
 from gpujobs.records.rundir import RunFolder
 from gpujobs.runmodel import Cause, RunRecord
-from gpujobs.scheduling import asking, placement
-from gpujobs.scheduling.asking import Answer, Wish
 from gpujobs.supervisor import HEARD, Supervisor
 from gpujobs.target import Target, folder_here
 from gpujobs.turn import Waiter
 from gpujobs.units import elapsed
-from gpujobs.views.refusal import sentence
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A run as ordered. ``patience`` is how long it may wait, seconds; 0: not at all; None: as long as it takes."""
-
-    target: Target
-    wish: Wish
-    patience: float | None = None
 
 
 class Ended(BaseException):
@@ -91,22 +79,6 @@ def run(host: Host, order: Order, tell: Tell) -> int:
         code = _see_through(host, supervisor, started, folder, tell)
     presence.revive(host)  # one that this run's job had started has ended with the job
     return code
-
-
-def ask(host: Host, order: Order) -> Answer:
-    """The request for an order, checked against the machine."""
-    wish = order.target.fill(order.wish)
-    if wish.threads is None and host.settings.threads is not None:
-        wish = replace(wish, threads=host.settings.threads)
-    wanted = asking.wants_devices(wish, order.target.usual_gpus)
-    snapshot = host.look() if wanted else Snapshot(time.time())
-    mask = host.environment.get("CUDA_VISIBLE_DEVICES")
-    answer = asking.build(order.target.name, wish, order.target.usual_gpus, snapshot, host.topology, mask)
-    # On an empty board: what is refused even there is refused for good.
-    placed = placement.place(snapshot, (), answer.request, host.topology, host.settings.policy)
-    if isinstance(placed, Refusal) and placed.never:
-        raise NoSuchDevice(sentence(placed, time.time()))
-    return answer
 
 
 def _new_record(target: Target, cwd: str) -> RunRecord:

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 from gpujobs.agent import presence
-from gpujobs.carry import Tell
 from gpujobs.errors import GpujobsError, UsageError
 from gpujobs.host import Host
 from gpujobs.model import Request, replace
+from gpujobs.ordering import Order, ask
 from gpujobs.queuemodel import Part, Retrying, Submission
 from gpujobs.records.private import make_private
-from gpujobs.run import Order, ask
 from gpujobs.runmodel import RunRecord
 from gpujobs.scheduling import arrays, moments, retrying
 from gpujobs.scheduling.asking import Wish
@@ -150,7 +149,7 @@ def recorder(submission: Submission) -> Callable[[Part], RunRecord]:
     return record
 
 
-def queue_up(host: Host, submitted: Submitted, tell: Tell) -> None:
+def queue_up(host: Host, submitted: Submitted, tell: Callable[[str], None]) -> None:
     """Wake or start the agent, and tell what there is to be told."""
     for note in submitted.notes:
         tell(note)

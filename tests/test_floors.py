@@ -19,6 +19,7 @@ FLOORS = {
             "target",
             "turn",
             "run",
+            "ordering",
             "supervisor",
             "holding",
             "family",

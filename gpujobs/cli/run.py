@@ -61,7 +61,7 @@ def run(
     was free, 130: Ctrl-C, which is passed on to the job once and ends it at the second time.
     """
     from gpujobs.host import Host
-    from gpujobs.run import Order
+    from gpujobs.ordering import Order
     from gpujobs.run import run as carry_out
     from gpujobs.scheduling.asking import Wish
     from gpujobs.target import resolve
