@@ -13,9 +13,7 @@ import fcntl
 import functools
 import os
 import re
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +72,8 @@ def mail(address: str, subject: str, text: str, sendmail: Path | None, patience:
 
 def find_sendmail(path: str) -> Path | None:
     """The machine's ``sendmail``, looked for in the absolute folders of ``path``, and where it usually is."""
+    import shutil
+
     folders = [folder for folder in path.split(os.pathsep) if os.path.isabs(folder)]
     found = shutil.which("sendmail", path=os.pathsep.join([*folders, *_ELSEWHERE]))
     return Path(found) if found else None
@@ -211,6 +211,8 @@ def _reap(pid: int) -> int | None:
 @contextlib.contextmanager
 def _nameless(content: bytes = b"") -> Iterator[int]:
     """A file without a name, to be read from its beginning."""
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.seek(0)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -106,7 +105,9 @@ def write_aside(path: Path, body: Mapping[str, Any], sync: bool = True) -> None:
 
 def write_text_aside(path: Path, text: str, sync: bool = True) -> None:
     """Write, sync, rename: a reader, or a crash, meets the old text or the new one. The file's mode is 0600."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Not by tempfile: every supervisor would carry it, and what it imports, along.
+    name = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
