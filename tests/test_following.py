@@ -79,3 +79,15 @@ def test_what_can_never_start_stays_so_whatever_becomes_of_the_others(known, cau
     assert not isinstance(after, Wait)
     if isinstance(before, Never):
         assert isinstance(after, Never)
+
+
+@pytest.mark.parametrize(
+    ("never", "sentence"),
+    [
+        (Never(5, None, None), "it was to follow 5, of which there is no record any more"),
+        (Never(5, 5, FAILED), "it was to follow run 5, which ended: failed"),
+        (Never(5, 6, None), "it was to follow run 6 of 5, which ended: nobody knows how"),
+    ],
+)
+def test_it_is_said_why_a_run_never_begins(never, sentence):
+    assert never.sentence == sentence

@@ -54,6 +54,8 @@ def fork(host: Host, turn: Turn, record: RunRecord, submission: Submission, read
             pid = os.fork()
         except OSError as error:
             turn.lease.release()
+            if reader is not None:
+                reader.close()
             raise LaunchError(f"no supervisor for run {record.number} could be started: {error.strerror}") from None
         if pid:
             turn.lease.abandon()

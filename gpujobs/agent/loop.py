@@ -227,8 +227,7 @@ class Agent:
             if isinstance(standing, following.Ready):
                 self._pool.unblock(submission.number, time.time())
             elif isinstance(standing, following.Never):
-                note = _never(standing)
-                runs = dict.fromkeys(self._pool.runs_following(submission.number), note)
+                runs = dict.fromkeys(self._pool.runs_following(submission.number), standing.sentence)
                 self._host.queue.end(runs, Cause.NOT_STARTED, time.time())
                 self._host.bell.ring()
 
@@ -248,12 +247,16 @@ class Agent:
         again = True
         while again and (turns := self._desk.take(self._pool.backlog)):
             again = self._desk.more
-            ready = [(turn, self._ready(turn, self._pool.number(ticket.id))) for turn, ticket in turns]
+            looked = [(turn, self._ready(turn, self._pool.number(ticket.id))) for turn, ticket in turns]
+            ready = [(turn, *found) for turn, found in looked if found is not None]
             # A child that has inherited an open database cannot open it anew.
             self._host.close_records()
-            for turn, found in ready:
-                if found is not None:
-                    self._start(turn, *found)
+            try:
+                while ready:
+                    self._start(*ready.pop(0))
+            finally:
+                for turn, _, _ in ready:  # the machine had no room for another process
+                    turn.lease.release()
 
     def _start(self, turn: Turn, record: RunRecord, submission: Submission) -> None:
         reader = self._readers.take() if turn.lease.claim.devices else None
@@ -342,10 +345,3 @@ def say(line: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         sys.stderr.flush()
-
-
-def _never(standing: following.Never) -> str:
-    if standing.run is None:
-        return f"it was to follow {standing.number}, of which there is no record any more"
-    which = f"run {standing.run}" + ("" if standing.run == standing.number else f" of {standing.number}")
-    return f"it was to follow {which}, which ended: {standing.cause or 'nobody knows how'}"

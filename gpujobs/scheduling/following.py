@@ -41,6 +41,14 @@ class Never:
     run: int | None  # that or one of its runs; None: its records are gone
     cause: Cause | None  # None where nobody knows
 
+    @property
+    def sentence(self) -> str:
+        """For people, as the reason why a run ended without having begun."""
+        if self.run is None:
+            return f"it was to follow {self.number}, of which there is no record any more"
+        which = f"run {self.run}" + ("" if self.run == self.number else f" of {self.number}")
+        return f"it was to follow {which}, which ended: {self.cause or 'nobody knows how'}"
+
 
 def standing(after: Sequence[int], after_any: bool, known: Mapping[int, Sequence[Followed]]) -> Ready | Wait | Never:
     """Where a submission that comes after these numbers stands; ``known`` has all runs of each of them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -59,6 +60,22 @@ def shell(me: Person, script: str, *options: str, **more: Any) -> str:
 def begun(me: Person, *ids: str) -> None:
     """Wait until the programs of runs have begun."""
     wait_until(lambda: all((me.home / f"state/runs/{id}/launched").exists() for id in ids), PATIENCE)
+
+
+def told_by(person: Person) -> ProcessId:
+    """Somebody's agent, as its lock tells it."""
+    told = json.loads((person.home / "state/agent.lock").read_text())
+    return ProcessId(told["pid"], told["start"])
+
+
+def limit_processes(person: Person, process: ProcessId, most: int | None) -> None:
+    """Let a process of theirs start no more when they have so many; None: as many as they may have."""
+    program = (
+        "import resource as r, sys; pid, most = map(int, sys.argv[1:]); hard = r.prlimit(pid, r.RLIMIT_NPROC)[1]; "
+        "r.prlimit(pid, r.RLIMIT_NPROC, (most if most else hard, hard))"
+    )
+    done = person.run(person.python, "-c", program, str(process.pid), str(most or 0))
+    assert done.returncode == 0, done
 
 
 UNTIL = "echo $GPUJOBS_ATTEMPT >> {name}; while ! test -e go; do sleep 0.05; done; echo end >> {name}"
@@ -314,3 +331,20 @@ def test_the_agents_of_two_users_share_the_devices(users: list[Person], shared_f
     assert names(order) == ["bob", "anna", "anna", "anna"]
     for person, other in ((anna, bob), (bob, anna)):
         assert other.run("ls", str(person.home / "state"), cwd="/").returncode != 0
+
+
+@pytest.mark.slow
+def test_turns_are_given_up_where_the_machine_has_no_room_for_a_supervisor(users: list[Person]) -> None:
+    """All that were taken at once, not the first alone; the runs begin when there is room again."""
+    anna = users[0]
+    shell(anna, "true", "--begin", "now+1d")  # for the agent to stay
+    process = told_by(anna)
+    assert ended(anna, shell(anna, "true", "--gpus", "1")) == 0  # it has somebody who reads the driver from then on
+    limit_processes(anna, process, 1)
+    ids = [shell(anna, "true", "--gpus", "1") for _ in range(2)]
+    trouble = anna.home / "state/agent.trouble"
+    wait_until(trouble.exists, PATIENCE)
+    assert "no supervisor for run" in trouble.read_text()
+    assert claims().leases == ()
+    limit_processes(anna, process, None)
+    assert ended(anna, *ids) == 0
