@@ -251,12 +251,8 @@ class Agent:
             ready = [(turn, *found) for turn, found in looked if found is not None]
             # A child that has inherited an open database cannot open it anew.
             self._host.close_records()
-            try:
-                while ready:
-                    self._start(*ready.pop(0))
-            finally:
-                for turn, _, _ in ready:  # the machine had no room for another process
-                    turn.lease.release()
+            for turn, record, submission in ready:
+                self._start(turn, record, submission)
 
     def _start(self, turn: Turn, record: RunRecord, submission: Submission) -> None:
         reader = self._readers.take() if turn.lease.claim.devices else None

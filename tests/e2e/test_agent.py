@@ -341,10 +341,10 @@ def test_turns_are_given_up_where_the_machine_has_no_room_for_a_supervisor(users
     process = told_by(anna)
     assert ended(anna, shell(anna, "true", "--gpus", "1")) == 0  # it has somebody who reads the driver from then on
     limit_processes(anna, process, 1)
-    ids = [shell(anna, "true", "--gpus", "1") for _ in range(2)]
+    array = shell(anna, "true", "--gpus", "1", "--array", "0-1")
     trouble = anna.home / "state/agent.trouble"
     wait_until(trouble.exists, PATIENCE)
     assert "no supervisor for run" in trouble.read_text()
     assert claims().leases == ()
     limit_processes(anna, process, None)
-    assert ended(anna, *ids) == 0
+    assert ended(anna, array) == 0
