@@ -80,17 +80,23 @@ def waiting(id: str) -> None:
     wait_until(lambda: [ticket.run_number for ticket in claims().tickets] == [int(id)], PATIENCE)
 
 
+def one_kept_free(me: Person, site: Path) -> tuple[str, str]:
+    """A run that holds the GPU which may be given away, and one that waits as the other is kept free: their ids."""
+    site.write_text("keep_free = 1\n")
+    runs = shell(me, UNTIL_TOLD)
+    begun(me, runs)
+    waits = shell(me, "true")
+    waiting(waits)
+    return runs, waits
+
+
 # ---- settings -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_change_of_the_settings_reaches_a_living_agent(me: Person, host: Host, site: Path) -> None:
     """A run that waits for a GPU that is kept free starts when it is kept free no more; nobody has to type anything."""
-    site.write_text("keep_free = 1\n")
-    runs = shell(me, UNTIL_TOLD)
-    begun(me, runs)
-    waits = shell(me, "true")
-    waiting(waits)
+    runs, waits = one_kept_free(me, site)
     before = agent(host)
     becomes(site, "keep_free = 0\n")
     begun(me, waits)
@@ -102,11 +108,7 @@ def test_a_change_of_the_settings_reaches_a_living_agent(me: Person, host: Host,
 @pytest.mark.slow
 def test_broken_settings_harm_neither_the_agent_nor_the_runs(me: Person, host: Host, site: Path) -> None:
     """It keeps the last good ones, says so once, and takes the next good ones; `agent status` says it too."""
-    site.write_text("keep_free = 1\n")
-    runs = shell(me, UNTIL_TOLD)
-    begun(me, runs)
-    waits = shell(me, "true")
-    waiting(waits)
+    runs, waits = one_kept_free(me, site)
     before, log = agent(host), presence.log_path(host)
     becomes(site, "keep_free = \n")
     wait_until(log.read_text, PATIENCE)
