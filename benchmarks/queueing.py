@@ -251,11 +251,19 @@ def roles(pids: Collection[int], job: int, waiting: int) -> dict[int, str]:
     supervisor = parent(job)
     found = {job: "job", supervisor: "supervisor", waiting: "waiting run"}
     for pid in sorted(set(pids) - set(found)):
-        above = next((name for name in (supervisor, waiting) if parent(pid) == name), None)
+        # A child of the agent that is at work for the job. The agent itself keeps the ends of its pipes as well.
+        lent = (supervisor,) if parent(pid) in pids and pipes(pid) & pipes(supervisor) else ()
+        above = next((name for name in (supervisor, waiting) if parent(pid) == name or name in lent), None)
         if above is not None:
             found[pid] = f"helper of the {found[above]}"
     rest = set(pids) - set(found)
     return found | {pid: "helper of the agent" if parent(pid) in rest else "agent" for pid in rest}
+
+
+def pipes(pid: int) -> set[str]:
+    """The pipes a process has open."""
+    found = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
+    return {target for target in found if target.startswith("pipe:")}
 
 
 def idle(scale: Scale) -> Figures:
